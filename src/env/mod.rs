@@ -1,0 +1,218 @@
+//! The only door to files.
+//!
+//! The engine sees a file system through [`Env`]: create, map, read, rename,
+//! remove, list, sync a directory, lock, preallocate. There is no clock and no
+//! thread in it. [`PosixEnv`] is the operating system; [`SimEnv`] lives in
+//! memory, knows what is durable and what is not, and can crash.
+//!
+//! Durability contract, the same for every implementation:
+//! - the *contents* of a file are durable after its `sync` (or `finish`);
+//! - its *name* (creation, rename, removal) is durable after `sync_dir` of the
+//!   directory; nothing else orders names or contents.
+//! - a failed sync is final: what it covered may or may not be durable, and
+//!   no later sync can tell.
+
+mod direct;
+mod mmap;
+mod posix;
+mod sim;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use mmap::AnonymousRegion;
+pub use mmap::Region;
+pub use posix::PosixEnv;
+pub use sim::SimEnv;
+
+/// A file system.
+pub trait Env: Debug + Send + Sync + 'static {
+    /// Creates a directory and its missing parents; an existing one is fine.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Names of the entries of a directory, in no order. Names that are not
+    /// UTF-8 are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Whether a file or directory of that name exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Length of a file in bytes.
+    fn file_len(&self, path: &Path) -> io::Result<u64>;
+    /// The whole contents of a (small) file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Maps a finished file for reading. Never map one that is still being
+    /// written.
+    fn map(&self, path: &Path) -> io::Result<Region>;
+    /// Creates (or truncates) a file that is written front to back. `direct`
+    /// asks for O_DIRECT, with a quiet fall-back to buffered writes.
+    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>>;
+    /// Creates a log file of exactly `capacity` bytes, allocated on the device
+    /// (a full disk is an error here and never later) and zeroed; or, with
+    /// `recycle`, opens the existing file at `path`, keeping its bytes and
+    /// making sure that it is allocated up to `capacity`.
+    fn open_wal(
+        &self,
+        path: &Path,
+        capacity: u64,
+        mapped: bool,
+        recycle: bool,
+    ) -> io::Result<Arc<WalFile>>;
+    /// Renames a file, replacing `to` atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// A second name for a file.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock of a file, creating it; `WouldBlock` when it
+    /// is held by anyone, this process included. Dropping the lock releases it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// A held lock; released when dropped.
+pub trait FileLock: Debug + Send + Sync {}
+
+/// A file written front to back.
+pub trait WritableFile: Debug + Send {
+    /// Appends all of `bytes`. May buffer (up to 2 MiB).
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Bytes appended so far.
+    fn len(&self) -> u64;
+    /// Whether nothing was appended yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Writes out what is buffered and makes the contents durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Writes out, cuts the file to its length, makes it durable and closes it.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// What a [`WalFile`] does below its reservation logic.
+pub(crate) trait WalBackend: Debug + Send + Sync {
+    /// Copies `bytes` to `offset`.
+    ///
+    /// # Safety
+    /// No other thread writes any byte of the range at the same time, and
+    /// `offset + bytes.len() <= capacity`.
+    unsafe fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes everything written so far durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Prepares the pages of the range for writes that fault nothing. A hint:
+    /// its bytes keep their values even when written concurrently.
+    fn populate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Whether writes go through a mapping.
+    fn is_mapped(&self) -> bool;
+}
+
+/// A preallocated log file that many threads write at once, each into a range
+/// that it has reserved.
+///
+/// Invariant: ranges handed out by [`reserve`](WalFile::reserve) are disjoint,
+/// so that no two threads ever write the same byte.
+#[derive(Debug)]
+pub struct WalFile {
+    backend: Box<dyn WalBackend>,
+    capacity: u64,
+    reserved: AtomicU64,
+    id: u64,
+}
+
+/// Exclusive ownership of a range of a [`WalFile`]; neither `Copy` nor `Clone`.
+#[derive(Debug)]
+pub struct WalRange {
+    start: u64,
+    end: u64,
+    file: u64,
+}
+
+impl WalFile {
+    pub(crate) fn new(backend: Box<dyn WalBackend>, capacity: u64) -> WalFile {
+        // Relaxed: only uniqueness matters.
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        WalFile { backend, capacity, reserved: AtomicU64::new(0), id }
+    }
+
+    /// Size of the file in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes reserved so far, from the front.
+    pub fn reserved(&self) -> u64 {
+        // Relaxed: a figure; ranges themselves travel by ownership.
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// The next `len` bytes, or `None` when the file has not that many left.
+    pub fn reserve(&self, len: u64) -> Option<WalRange> {
+        // Relaxed: the update is atomic, which is all that disjointness needs;
+        // nothing is published through this counter.
+        let start = self
+            .reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(len).filter(|end| *end <= self.capacity)
+            })
+            .ok()?;
+        Some(WalRange { start, end: start + len, file: self.id })
+    }
+
+    /// Copies `bytes` to the front of what is left of `range`.
+    ///
+    /// # Panics
+    /// If the range is another file's or too short: a caller's bug.
+    pub fn write(&self, range: &mut WalRange, bytes: &[u8]) -> io::Result<()> {
+        assert_eq!(range.file, self.id, "a range belongs to the file that reserved it");
+        assert!(bytes.len() as u64 <= range.remaining(), "write past the reserved range");
+        // SAFETY: the range lies within the capacity and, being neither Copy
+        // nor Clone and handed out disjoint, is ours alone.
+        unsafe { self.backend.write(range.start, bytes) }?;
+        range.start += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.backend.sync()
+    }
+
+    /// Prepares `len` bytes from `offset` for writes that fault nothing.
+    pub fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = len.min(self.capacity.saturating_sub(offset));
+        if len == 0 { Ok(()) } else { self.backend.populate(offset, len) }
+    }
+
+    /// Whether writes go through a mapping.
+    pub fn is_mapped(&self) -> bool {
+        self.backend.is_mapped()
+    }
+}
+
+impl WalRange {
+    /// File offset of the next byte to be written.
+    pub fn offset(&self) -> u64 {
+        self.start
+    }
+
+    /// File offset at which the range ends.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes left to be written.
+    pub fn remaining(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+impl Deref for Region {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}

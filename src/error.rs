@@ -1,0 +1,165 @@
+//! What can go wrong, as one enum.
+//!
+//! Bytes that come from a file never panic: they yield [`Error::Corruption`]
+//! with the file and the offset. A broken invariant of the program itself
+//! asserts instead.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// What was attempted: `"open"`, `"sync"`, ...
+        op: &'static str,
+        /// The file or directory it was attempted on.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file holds bytes that this engine did not write there.
+    #[error("corruption in {} at byte {offset}: {what}", file.display())]
+    Corruption {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte offset in the file of the damaged structure.
+        offset: u64,
+        /// What was expected and not found.
+        what: Cow<'static, str>,
+    },
+    /// A transaction met a concurrent change of a key that it depends on.
+    #[error("transaction conflict")]
+    Conflict,
+    /// Another process, or another handle in this one, has the database open.
+    #[error("database is open elsewhere: {} is locked", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The caller passed something that is never legal.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(Cow<'static, str>),
+    /// The database does not exist (or is not a database) and was not to be created.
+    #[error("not a database: {}: {what}", path.display())]
+    NotADatabase {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing there.
+        what: Cow<'static, str>,
+    },
+    /// The files were written by a version this one cannot read.
+    #[error("{}: format version {found}; this build reads up to {supported}", path.display())]
+    UnsupportedFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// The version it states.
+        found: u32,
+        /// The newest version this build reads.
+        supported: u32,
+    },
+    /// A write on a database opened read-only.
+    #[error("database is open read-only")]
+    ReadOnly,
+    /// `no_slowdown` was asked for and the write would have had to wait.
+    #[error("write would have to wait for background work")]
+    WouldStall,
+    /// The handle was closed.
+    #[error("database is closed")]
+    Closed,
+    /// An earlier failure made the state on disk unknown: writes are refused
+    /// until the database is opened again. Reads go on.
+    #[error("writes are refused after an earlier failure: {0}")]
+    Poisoned(#[source] Arc<Error>),
+}
+
+/// [`Error`] without its details, for matching.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each name is documented on the variant of Error")]
+pub enum ErrorKind {
+    Io,
+    Corruption,
+    Conflict,
+    Busy,
+    InvalidArgument,
+    NotADatabase,
+    UnsupportedFormat,
+    ReadOnly,
+    WouldStall,
+    Closed,
+    Poisoned,
+}
+
+impl Error {
+    /// Which kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Corruption { .. } => ErrorKind::Corruption,
+            Error::Conflict => ErrorKind::Conflict,
+            Error::Busy { .. } => ErrorKind::Busy,
+            Error::InvalidArgument(_) => ErrorKind::InvalidArgument,
+            Error::NotADatabase { .. } => ErrorKind::NotADatabase,
+            Error::UnsupportedFormat { .. } => ErrorKind::UnsupportedFormat,
+            Error::ReadOnly => ErrorKind::ReadOnly,
+            Error::WouldStall => ErrorKind::WouldStall,
+            Error::Closed => ErrorKind::Closed,
+            Error::Poisoned(_) => ErrorKind::Poisoned,
+        }
+    }
+
+    /// The file or directory concerned, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Error::Io { path, .. }
+            | Error::Busy { path }
+            | Error::NotADatabase { path, .. }
+            | Error::UnsupportedFormat { path, .. } => Some(path),
+            Error::Corruption { file, .. } => Some(file),
+            Error::Poisoned(cause) => cause.path(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        Error::Io { op, path: path.into(), source }
+    }
+
+    pub(crate) fn corruption(
+        file: impl Into<PathBuf>,
+        offset: u64,
+        what: impl Into<Cow<'static, str>>,
+    ) -> Error {
+        Error::Corruption { file: file.into(), offset, what: what.into() }
+    }
+
+    pub(crate) fn invalid(what: impl Into<Cow<'static, str>>) -> Error {
+        Error::InvalidArgument(what.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn names_the_file_and_keeps_the_source() {
+        let e = Error::io("open", "/x/y", io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(e.path(), Some(Path::new("/x/y")));
+        assert!(e.source().is_some());
+        let poisoned = Error::Poisoned(Arc::new(e));
+        assert_eq!(poisoned.kind(), ErrorKind::Poisoned);
+        assert_eq!(poisoned.path(), Some(Path::new("/x/y")));
+        assert!(poisoned.source().is_some());
+    }
+}

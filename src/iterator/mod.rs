@@ -1,0 +1,32 @@
+//! Iteration over sorted runs of internal keys.
+
+use crate::error::Result;
+use crate::types::key::{InternalKeyRef, SeqType};
+use crate::types::slice::Slice;
+
+/// A position in a sorted run of entries, moving both ways.
+///
+/// Contract, the same for every run: a fresh iterator is not valid. `next` and
+/// `prev` need a valid position; stepping off either end makes it invalid, and
+/// only a seek makes it valid again. After an error the iterator is invalid.
+/// `seek` and `next` may be followed by `prev` and the reverse. What `user_key`
+/// and `value` return is valid until the next move.
+pub(crate) trait InternalIterator {
+    fn valid(&self) -> bool;
+    fn seek_to_first(&mut self) -> Result<()>;
+    fn seek_to_last(&mut self) -> Result<()>;
+    /// To the first entry at or after `key`.
+    fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()>;
+    /// To the last entry at or before `key`.
+    fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()>;
+    fn next(&mut self) -> Result<()>;
+    fn prev(&mut self) -> Result<()>;
+    fn user_key(&self) -> &[u8];
+    fn seq_type(&self) -> SeqType;
+    fn value(&self) -> &[u8];
+    /// The value with its owner, without a copy unless it is short.
+    fn pinned_value(&self) -> Slice;
+    /// The user key with its owner, without a copy unless it is short or had
+    /// to be assembled.
+    fn pinned_key(&self) -> Slice;
+}

@@ -1,0 +1,292 @@
+//! Bytes that carry their owner.
+//!
+//! [`Pinned`] is the one place outside `env/` and `memtable/` that turns a
+//! pointer back into a slice. Its invariants:
+//!
+//! 1. `ptr..ptr+len` lies in memory that `owner` keeps alive and that nobody
+//!    writes while the owner lives (a table's mapping, a memtable's published
+//!    entry, a decompressed block).
+//! 2. The memory does not move when the owner moves: owners are behind an
+//!    `Arc` and own it through a further allocation or mapping.
+//!
+//! So a `Pinned` may be sent and shared like a `&'static [u8]`.
+
+use std::any::Any;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Whatever keeps a pinned slice's memory alive.
+pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
+
+/// A borrowed slice together with its owner; cloning counts a reference.
+#[derive(Clone)]
+pub(crate) struct Pinned {
+    ptr: *const u8,
+    len: usize,
+    owner: Owner,
+}
+
+// SAFETY: by invariant 1 the bytes are immutable for as long as the owner
+// lives, and the owner is itself Send + Sync.
+unsafe impl Send for Pinned {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// Ties `bytes` to `owner`.
+    ///
+    /// # Safety
+    /// The memory of `bytes` stays valid, unmoved and unwritten until the last
+    /// clone of `owner` is dropped.
+    pub(crate) unsafe fn new(bytes: &[u8], owner: Owner) -> Pinned {
+        Pinned { ptr: bytes.as_ptr(), len: bytes.len(), owner }
+    }
+
+    /// A vector as its own owner.
+    pub(crate) fn from_vec(bytes: Vec<u8>) -> Pinned {
+        let owner = Arc::new(bytes);
+        let (ptr, len) = (owner.as_ptr(), owner.len());
+        // Invariant 2: the Vec's buffer is a further allocation; nobody can
+        // reach the Vec mutably through the shared Arc.
+        Pinned { ptr, len, owner }
+    }
+
+    /// A part of this slice under the same owner.
+    ///
+    /// # Panics
+    /// If `part` is not inside this slice's memory: a caller's bug.
+    pub(crate) fn project(&self, part: &[u8]) -> Pinned {
+        let start = part.as_ptr() as usize;
+        let base = self.ptr as usize;
+        assert!(
+            part.is_empty() || (start >= base && start + part.len() <= base + self.len),
+            "a projection must lie inside its slice"
+        );
+        Pinned { ptr: part.as_ptr(), len: part.len(), owner: Arc::clone(&self.owner) }
+    }
+}
+
+impl Deref for Pinned {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: invariant 1, and `self` holds the owner.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned({} bytes)", self.len)
+    }
+}
+
+/// Longest slice that is copied inline instead of pinning its owner, in bytes.
+pub(crate) const INLINE_LEN_MAX: usize = 30;
+
+#[derive(Clone)]
+enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE_LEN_MAX] },
+    Pinned(Pinned),
+}
+
+/// Bytes read from the database, valid for as long as they are held.
+///
+/// Up to 30 bytes are stored inline. A longer slice is a pointer into the
+/// mapped table, the memtable or the decompressed block that it was found in,
+/// and a reference count on that owner: nothing is copied, and overwriting or
+/// compacting the key does not change what is held. A slice held for long
+/// keeps its table's disk space (or its memtable's memory) occupied;
+/// [`detach`](Slice::detach) copies the bytes out and lets go.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("key", "value")?;
+/// let value = db.get("key")?.expect("just written");
+/// db.delete("key")?;
+/// assert_eq!(&*value, b"value");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Slice(Repr);
+
+impl Slice {
+    /// Copies `bytes` (inline when short).
+    pub(crate) fn copy_from(bytes: &[u8]) -> Slice {
+        Slice::inline(bytes)
+            .unwrap_or_else(|| Slice(Repr::Pinned(Pinned::from_vec(bytes.to_vec()))))
+    }
+
+    /// The inline form, if `bytes` is short enough.
+    #[inline]
+    pub(crate) fn inline(bytes: &[u8]) -> Option<Slice> {
+        (bytes.len() <= INLINE_LEN_MAX).then(|| {
+            let mut buf = [0; INLINE_LEN_MAX];
+            buf[..bytes.len()].copy_from_slice(bytes);
+            Slice(Repr::Inline { len: bytes.len() as u8, bytes: buf })
+        })
+    }
+
+    /// A part of `pinned`, inline when short.
+    #[inline]
+    pub(crate) fn project(pinned: &Pinned, part: &[u8]) -> Slice {
+        Slice::inline(part).unwrap_or_else(|| Slice(Repr::Pinned(pinned.project(part))))
+    }
+
+    /// Copies the bytes out of the database's memory, so that the file,
+    /// memtable or block they came from can be released.
+    pub fn detach(self) -> Slice {
+        match self.0 {
+            Repr::Inline { .. } => self,
+            Repr::Pinned(pinned) => Slice::copy_from(&pinned),
+        }
+    }
+
+    /// The bytes as a vector.
+    #[expect(clippy::should_implement_trait, reason = "no conflict: the name mirrors [u8]::to_vec")]
+    pub fn to_vec(&self) -> Vec<u8> {
+        (**self).to_vec()
+    }
+}
+
+impl From<Pinned> for Slice {
+    fn from(pinned: Pinned) -> Slice {
+        Slice::inline(&pinned).unwrap_or(Slice(Repr::Pinned(pinned)))
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Pinned(pinned) => pinned,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for Slice {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Slice> for bytes::Bytes {
+    /// Without a copy, unless the slice is inline.
+    fn from(slice: Slice) -> bytes::Bytes {
+        match slice.0 {
+            Repr::Inline { len, bytes } => {
+                bytes::Bytes::copy_from_slice(&bytes[..usize::from(len)])
+            }
+            Repr::Pinned(_) => bytes::Bytes::from_owner(slice),
+        }
+    }
+}
+
+impl From<Slice> for Vec<u8> {
+    fn from(slice: Slice) -> Vec<u8> {
+        slice.to_vec()
+    }
+}
+
+impl fmt::Debug for Slice {
+    /// As a byte string: `b"key\x00"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Slice) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Slice {}
+
+impl PartialOrd for Slice {
+    fn partial_cmp(&self, other: &Slice) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Slice {
+    fn cmp(&self, other: &Slice) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl Hash for Slice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+macro_rules! compare_with {
+    ($($other:ty),*) => {$(
+        impl PartialEq<$other> for Slice {
+            fn eq(&self, other: &$other) -> bool {
+                **self == *AsRef::<[u8]>::as_ref(other)
+            }
+        }
+    )*};
+}
+compare_with!([u8], &[u8], Vec<u8>, str, &str, String);
+
+impl<const N: usize> PartialEq<[u8; N]> for Slice {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        **self == *other
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Slice {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        **self == **other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_slices_are_inline_and_long_ones_pin_their_owner() {
+        let owner = Pinned::from_vec((0..100).collect());
+        let short = Slice::project(&owner, &owner[..INLINE_LEN_MAX]);
+        assert!(matches!(short.0, Repr::Inline { .. }));
+        let long = Slice::project(&owner, &owner[10..90]);
+        assert_eq!(long.as_ptr(), owner[10..].as_ptr());
+        drop(owner);
+        assert_eq!(long, (10..90).collect::<Vec<u8>>());
+        let detached = long.clone().detach();
+        assert_ne!(detached.as_ptr(), long.as_ptr());
+        assert_eq!(detached, long);
+        let bytes = bytes::Bytes::from(long.clone());
+        assert_eq!(bytes.as_ptr(), long.as_ptr());
+    }
+
+    #[test]
+    #[should_panic(expected = "inside its slice")]
+    fn a_projection_from_elsewhere_is_refused() {
+        Pinned::from_vec(vec![1; 64]).project(&[2; 8]);
+    }
+
+    #[test]
+    fn slices_are_small_and_go_everywhere() {
+        fn everywhere<T: Clone + Send + Sync + Ord + Hash + 'static>() {}
+        everywhere::<Slice>();
+        assert_eq!(size_of::<Slice>(), 40);
+    }
+}

@@ -1,0 +1,5 @@
+//! Small things without I/O that every layer uses.
+
+pub(crate) mod checksum;
+pub(crate) mod clock;
+pub(crate) mod coding;

@@ -1,0 +1,330 @@
+//! The log's fragment format, shared by its writers and readers and by the
+//! manifest. Frozen: golden files hold it.
+//!
+//! A file is a sequence of 32 KiB blocks; a record is one or more fragments:
+//!
+//! ```text
+//! checksum u32 | length u16 | type u8 | log_number u32 | payload
+//! ```
+//!
+//! The checksum covers type, log number and payload, so that stale bytes of a
+//! recycled file (another log number) are never taken for records. Fewer than
+//! 11 bytes left at the end of a block are zero.
+
+use crate::util::checksum;
+
+/// Block size; a fragment never crosses a block.
+pub(crate) const BLOCK_LEN: usize = 32 << 10;
+/// Bytes before a fragment's payload.
+pub(crate) const HEADER_LEN: usize = 11;
+
+/// Where in its record a fragment stands. The values are frozen; 0 is what
+/// preallocated space reads as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum FragmentType {
+    Full = 1,
+    First = 2,
+    Middle = 3,
+    Last = 4,
+}
+
+impl FragmentType {
+    pub(crate) fn from_u8(code: u8) -> Option<FragmentType> {
+        Some(match code {
+            1 => FragmentType::Full,
+            2 => FragmentType::First,
+            3 => FragmentType::Middle,
+            4 => FragmentType::Last,
+            _ => return None,
+        })
+    }
+}
+
+/// One step of laying a record out from a file position on: zero padding up to
+/// the next block where needed, then a header, then `payload_len` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) padding: usize,
+    pub(crate) kind: FragmentType,
+    pub(crate) payload_len: usize,
+}
+
+/// Splits a record of `payload_len` bytes that starts at file offset `offset`.
+#[derive(Clone, Debug)]
+pub(crate) struct Fragments {
+    offset: u64,
+    left: usize,
+    started: bool,
+    done: bool,
+}
+
+impl Fragments {
+    pub(crate) fn new(offset: u64, payload_len: usize) -> Fragments {
+        Fragments { offset, left: payload_len, started: false, done: false }
+    }
+}
+
+impl Iterator for Fragments {
+    type Item = Fragment;
+
+    #[inline]
+    fn next(&mut self) -> Option<Fragment> {
+        if self.done {
+            return None;
+        }
+        let mut room = BLOCK_LEN - (self.offset % BLOCK_LEN as u64) as usize;
+        let padding = if room < HEADER_LEN { room } else { 0 };
+        if padding > 0 {
+            room = BLOCK_LEN;
+        }
+        let payload_len = self.left.min(room - HEADER_LEN);
+        self.done = payload_len == self.left;
+        let kind = match (self.started, self.done) {
+            (false, true) => FragmentType::Full,
+            (false, false) => FragmentType::First,
+            (true, false) => FragmentType::Middle,
+            (true, true) => FragmentType::Last,
+        };
+        self.started = true;
+        self.left -= payload_len;
+        self.offset += (padding + HEADER_LEN + payload_len) as u64;
+        Some(Fragment { padding, kind, payload_len })
+    }
+}
+
+/// Bytes that a record of `payload_len` bytes takes from file offset `offset`
+/// on, padding and headers included.
+#[inline]
+pub(crate) fn record_len(offset: u64, payload_len: usize) -> u64 {
+    Fragments::new(offset, payload_len)
+        .map(|f| (f.padding + HEADER_LEN + f.payload_len) as u64)
+        .sum()
+}
+
+/// The header of a fragment whose payload is the concatenation of `parts`.
+#[inline]
+pub(crate) fn header(kind: FragmentType, log_number: u32, parts: &[&[u8]]) -> [u8; HEADER_LEN] {
+    let len: usize = parts.iter().map(|p| p.len()).sum();
+    let mut header = [0; HEADER_LEN];
+    header[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+    header[6] = kind as u8;
+    header[7..11].copy_from_slice(&log_number.to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[6..]);
+    for part in parts {
+        hasher.update(part);
+    }
+    header[..4].copy_from_slice(&checksum::mask(hasher.finalize()).to_le_bytes());
+    header
+}
+
+/// Appends a whole record to `out`, whose end is file offset `offset`.
+pub(crate) fn encode_record(out: &mut Vec<u8>, offset: u64, log_number: u32, payload: &[u8]) {
+    let mut rest = payload;
+    for fragment in Fragments::new(offset, payload.len()) {
+        let (part, after) = rest.split_at(fragment.payload_len);
+        out.resize(out.len() + fragment.padding, 0);
+        out.extend_from_slice(&header(fragment.kind, log_number, &[part]));
+        out.extend_from_slice(part);
+        rest = after;
+    }
+}
+
+/// What stands at a position of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    /// A whole record; borrowed when it is a single fragment.
+    Payload(std::borrow::Cow<'a, [u8]>),
+    /// Nothing was ever written here by this log: the clean end.
+    End,
+    /// Bytes that this log cannot have left here when it ended cleanly.
+    Bad {
+        /// File offset of the fragment.
+        offset: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// Reads the records of one log from its bytes, which may be hostile.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordReader<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    log_number: u32,
+}
+
+impl<'a> RecordReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], log_number: u32) -> Self {
+        RecordReader { bytes, offset: 0, log_number }
+    }
+
+    /// File offset of the next record.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset as u64
+    }
+
+    /// After `Bad`: goes on at the next block boundary (salvage only).
+    pub(crate) fn skip_block(&mut self) {
+        self.offset = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
+    }
+
+    /// The next record. After `End` or `Bad` the position is where it was.
+    pub(crate) fn next(&mut self) -> Record<'a> {
+        let mut at = self.offset;
+        let mut assembled: Option<Vec<u8>> = None;
+        loop {
+            let (kind, payload, after) = match self.fragment(at) {
+                Ok(Some(found)) => found,
+                Ok(None) if assembled.is_none() => return Record::End,
+                Ok(None) => return self.bad(at, "record ends in the middle"),
+                Err(what) => return self.bad(at, what),
+            };
+            match (kind, &mut assembled) {
+                (FragmentType::Full, None) => {
+                    self.offset = after;
+                    return Record::Payload(payload.into());
+                }
+                (FragmentType::First, None) => assembled = Some(payload.to_vec()),
+                (FragmentType::Middle, Some(record)) => record.extend_from_slice(payload),
+                (FragmentType::Last, Some(record)) => {
+                    record.extend_from_slice(payload);
+                    self.offset = after;
+                    return Record::Payload(std::mem::take(record).into());
+                }
+                _ => return self.bad(at, "fragment out of order"),
+            }
+            at = after;
+        }
+    }
+
+    fn bad(&self, offset: usize, what: &'static str) -> Record<'a> {
+        Record::Bad { offset: offset as u64, what }
+    }
+
+    /// The fragment at or after `at` (past padding), and where it ends.
+    /// `Ok(None)`: untouched space, or the stale bytes of another log.
+    #[expect(clippy::type_complexity, reason = "one private caller")]
+    fn fragment(
+        &self,
+        mut at: usize,
+    ) -> Result<Option<(FragmentType, &'a [u8], usize)>, &'static str> {
+        let room = BLOCK_LEN - at % BLOCK_LEN;
+        if room < HEADER_LEN {
+            let padding = self.bytes.get(at..(at + room).min(self.bytes.len())).unwrap_or(&[]);
+            if padding.iter().any(|b| *b != 0) {
+                // A recycled file holds its predecessor's bytes here until the
+                // next record writes the padding.
+                return Ok(None);
+            }
+            at += room;
+        }
+        let Some(header) = self.bytes.get(at..).and_then(|b| b.first_chunk::<HEADER_LEN>()) else {
+            return Ok(None);
+        };
+        let [c0, c1, c2, c3, l0, l1, kind, n0, n1, n2, n3] = *header;
+        let number = u32::from_le_bytes([n0, n1, n2, n3]);
+        if number != self.log_number || kind == 0 {
+            return Ok(None);
+        }
+        let len = usize::from(u16::from_le_bytes([l0, l1]));
+        let start = at + HEADER_LEN;
+        let Some(payload) = self.bytes.get(start..start + len) else {
+            return Err("fragment reaches past the end of the file");
+        };
+        if at % BLOCK_LEN + HEADER_LEN + len > BLOCK_LEN {
+            return Err("fragment crosses a block");
+        }
+        let stored = u32::from_le_bytes([c0, c1, c2, c3]);
+        if checksum::checksum(&[&header[6..], payload]) != stored {
+            return Err("checksum mismatch");
+        }
+        let kind = FragmentType::from_u8(kind).ok_or("unknown fragment type")?;
+        Ok(Some((kind, payload, start + len)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encode(records: &[Vec<u8>], number: u32) -> Vec<u8> {
+        let mut out = vec![];
+        for record in records {
+            let offset = out.len() as u64;
+            encode_record(&mut out, offset, number, record);
+            assert_eq!(out.len() as u64 - offset, record_len(offset, record.len()));
+        }
+        out
+    }
+
+    #[test]
+    fn golden_fragment() {
+        let mut out = vec![];
+        encode_record(&mut out, 0, 7, b"hello");
+        assert_eq!(out[4..], [5, 0, 1, 7, 0, 0, 0, b'h', b'e', b'l', b'l', b'o']);
+        assert_eq!(out[..4], checksum::checksum(&[&out[6..]]).to_le_bytes());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn records_round_trip(lens in prop::collection::vec(
+            prop_oneof![0usize..40, 32_700usize..32_800, 60_000usize..140_000], 0..12)) {
+            let records: Vec<Vec<u8>> =
+                lens.iter().enumerate().map(|(i, n)| vec![i as u8 + 1; *n]).collect();
+            let mut bytes = encode(&records, 3);
+            bytes.resize(bytes.len() + 100, 0);
+            let mut reader = RecordReader::new(&bytes, 3);
+            for record in &records {
+                prop_assert_eq!(reader.next(), Record::Payload(record.into()));
+            }
+            prop_assert_eq!(reader.next(), Record::End);
+        }
+
+        #[test]
+        fn a_cut_log_yields_a_prefix(lens in prop::collection::vec(0usize..50_000, 1..6),
+                                     cut in 0usize..200_000) {
+            let records: Vec<Vec<u8>> =
+                lens.iter().enumerate().map(|(i, n)| vec![i as u8; *n]).collect();
+            let bytes = encode(&records, 3);
+            let mut reader = RecordReader::new(&bytes[..cut.min(bytes.len())], 3);
+            let mut read = 0;
+            while let Record::Payload(p) = reader.next() {
+                prop_assert_eq!(&*p, &records[read][..]);
+                read += 1;
+            }
+            prop_assert!(read <= records.len());
+        }
+
+        #[test]
+        fn a_flipped_byte_never_yields_wrong_data(lens in prop::collection::vec(1usize..200, 1..6),
+                                                  at: prop::sample::Index, bit in 0u8..8) {
+            let records: Vec<Vec<u8>> =
+                lens.iter().enumerate().map(|(i, n)| vec![i as u8; *n]).collect();
+            let mut bytes = encode(&records, 3);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let mut reader = RecordReader::new(&bytes, 3);
+            let mut read = 0;
+            while let Record::Payload(p) = reader.next() {
+                prop_assert_eq!(&*p, &records[read][..]);
+                read += 1;
+            }
+            prop_assert!(read < records.len());
+        }
+    }
+
+    #[test]
+    fn stale_bytes_of_a_recycled_file_are_the_end() {
+        let mut bytes = encode(&[vec![1; 500], vec![2; 500]], 3);
+        let fresh = encode(&[vec![9; 20]], 4);
+        bytes[..fresh.len()].copy_from_slice(&fresh);
+        let mut reader = RecordReader::new(&bytes, 4);
+        assert_eq!(reader.next(), Record::Payload(vec![9; 20].into()));
+        // What follows is in the middle of the old log's first record.
+        assert!(matches!(reader.next(), Record::End | Record::Bad { .. }));
+    }
+}
