@@ -1,5 +1,6 @@
 //! Options, with defaults that need no tuning, as consuming setters.
 
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use crate::env::{Env, PosixEnv};
@@ -424,6 +425,21 @@ impl ReadOptions {
         self
     }
 
+    /// Shows only the keys of a range.
+    pub fn range<K: AsRef<[u8]>>(mut self, range: impl RangeBounds<K>) -> Self {
+        self.lower = match range.start_bound() {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(Slice::copy_from(key.as_ref())),
+            Bound::Excluded(key) => Some(just_after(key.as_ref())),
+        };
+        self.upper = match range.end_bound() {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(just_after(key.as_ref())),
+            Bound::Excluded(key) => Some(Slice::copy_from(key.as_ref())),
+        };
+        self
+    }
+
     /// Whether decompressed blocks enter the block cache (default true).
     pub fn fill_cache(mut self, yes: bool) -> Self {
         self.fill_cache = yes;
@@ -436,6 +452,11 @@ impl ReadOptions {
         self.read_ahead_bytes = bytes;
         self
     }
+}
+
+/// The smallest key larger than `key`.
+fn just_after(key: &[u8]) -> Slice {
+    Slice::copy_from(&[key, &[0]].concat())
 }
 
 /// The smallest key larger than every key that starts with `prefix`; `None`

@@ -1,6 +1,16 @@
 //! Iteration over sorted runs of internal keys.
 
+mod db_iter;
+mod level;
+mod merging;
+
+pub(crate) use db_iter::DbIter;
+pub(crate) use level::LevelIter;
+pub(crate) use merging::MergingIter;
+
 use crate::error::Result;
+use crate::memtable::MemTableIter;
+use crate::sstable::TableIter;
 use crate::types::key::{InternalKeyRef, SeqType};
 use crate::types::slice::Slice;
 
@@ -29,4 +39,52 @@ pub(crate) trait InternalIterator {
     /// The user key with its owner, without a copy unless it is short or had
     /// to be assembled.
     fn pinned_key(&self) -> Slice;
+}
+
+/// One sorted run: a memtable, a table, or a level of disjoint tables.
+#[derive(Debug)]
+pub(crate) enum RunIter {
+    Mem(MemTableIter),
+    Table(TableIter),
+    Level(LevelIter),
+}
+
+/// Runs one method on whichever run it is; memtables cannot fail.
+macro_rules! each_run {
+    ($self:ident, $run:ident => $mem:expr, $table:expr) => {
+        match $self {
+            RunIter::Mem($run) => $mem,
+            RunIter::Table($run) => $table,
+            RunIter::Level($run) => $table,
+        }
+    };
+}
+
+macro_rules! moves {
+    ($($name:ident($($arg:ident: $ty:ty)?)),* $(,)?) => {$(
+        #[inline]
+        fn $name(&mut self $(, $arg: $ty)?) -> Result<()> {
+            each_run!(self, run => { run.$name($($arg)?); Ok(()) }, run.$name($($arg)?))
+        }
+    )*};
+}
+
+macro_rules! looks {
+    ($($name:ident() -> $ty:ty),* $(,)?) => {$(
+        #[inline]
+        fn $name(&self) -> $ty {
+            each_run!(self, run => run.$name(), run.$name())
+        }
+    )*};
+}
+
+impl InternalIterator for RunIter {
+    moves! {
+        seek_to_first(), seek_to_last(), next(), prev(),
+        seek(key: InternalKeyRef<'_>), seek_for_prev(key: InternalKeyRef<'_>),
+    }
+    looks! {
+        valid() -> bool, user_key() -> &[u8], seq_type() -> SeqType, value() -> &[u8],
+        pinned_value() -> Slice, pinned_key() -> Slice,
+    }
 }

@@ -19,6 +19,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 /// Whatever keeps a pinned slice's memory alive.
 pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
 
@@ -82,6 +84,23 @@ impl Deref for Pinned {
 impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pinned({} bytes)", self.len)
+    }
+}
+
+/// Slices that stay pinned for as long as the list lives: it only grows.
+#[derive(Debug, Default)]
+pub(crate) struct PinList {
+    list: Mutex<Vec<Pinned>>,
+}
+
+impl PinList {
+    /// Keeps `pinned` and lends its bytes.
+    pub(crate) fn keep(&self, pinned: Pinned) -> &[u8] {
+        let (ptr, len) = (pinned.ptr, pinned.len);
+        self.list.lock().push(pinned);
+        // SAFETY: the owner is in the list, which drops nothing before itself,
+        // and the bytes do not move with the `Pinned` (invariant 2).
+        unsafe { std::slice::from_raw_parts(ptr, len) }
     }
 }
 

@@ -1,0 +1,558 @@
+//! The commit pipeline: reserve, apply, publish, sync. There is no leader.
+//!
+//! **Reserve** holds the commit lock for some tens of nanoseconds: it makes
+//! sure that the write fits its memtables and its log (switching to ones that
+//! were prepared beforehand), takes sequence numbers, a log range, arena space
+//! and a ticket. After that nothing can fail but the log itself. **Apply** runs
+//! outside the lock, concurrently: the record goes into the log, the entries
+//! into the memtables. **Publish** makes writes visible in ticket order, so
+//! what readers see is always a prefix of the commits, batches whole. **Sync**
+//! is shared by all who wait ([`GroupSync`]).
+//!
+//! 1. Ticket order, sequence order and log order are the same: all three are
+//!    taken under one lock.
+//! 2. A record that could not be written leaves its ticket open for ever, after
+//!    poisoning the database: nothing behind the hole becomes visible or is
+//!    acknowledged, because replay would stop at the hole.
+//! 3. A log may go when every family has flushed what it held: `first_log` of a
+//!    memtable is the log of its oldest logged write.
+//! 4. A memtable is flushed only when its last sequence is visible (all its
+//!    writers are done) and durable in the log (so that a power cut never keeps
+//!    a later commit of one family and loses an earlier one of another).
+//!
+//! Lock order: the commit lock, then a family's view.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::batch::FamilyTotals;
+use crate::commit::failure::Failure;
+use crate::commit::publish::Publisher;
+use crate::commit::stall::Stall;
+use crate::commit::sync::GroupSync;
+use crate::config::{ColumnFamilyOptions, WriteOptions};
+use crate::env::WalRange;
+use crate::error::{Error, Result};
+use crate::memtable::{ArenaRange, MemTable, MemTablePool};
+use crate::types::key::SequenceNumber;
+use crate::version::View;
+use crate::wal::{LogPool, LogWriter};
+
+/// Something to commit: one entry or a batch.
+pub(crate) trait Commit {
+    /// Entries, which is how many sequence numbers it takes.
+    fn count(&self) -> u32;
+    /// Length of its log record's payload, in bytes.
+    fn payload_len(&self) -> usize;
+    /// What it adds to each family it touches.
+    fn totals(&self) -> &[FamilyTotals];
+    /// Writes its record.
+    fn log(&self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;
+    /// Inserts the entries; `targets` are in the order of `totals`.
+    fn apply(&self, first: SequenceNumber, targets: &mut Targets);
+}
+
+/// Where one family's share of a write goes.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) family: u32,
+    pub(crate) mem: Arc<MemTable>,
+    pub(crate) range: ArenaRange,
+}
+
+/// The targets of a write; the common case of one needs no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    pub(crate) first: Option<Target>,
+    pub(crate) rest: Vec<Target>,
+}
+
+impl Targets {
+    fn push(&mut self, target: Target) {
+        if self.first.is_none() { self.first = Some(target) } else { self.rest.push(target) }
+    }
+
+    /// The target of `family`, which `totals` promised.
+    #[inline]
+    pub(crate) fn of(&mut self, family: u32) -> &mut Target {
+        self.first
+            .iter_mut()
+            .chain(&mut self.rest)
+            .find(|t| t.family == family)
+            .expect("a batch's totals name every family of its entries")
+    }
+}
+
+/// A memtable that waits for its flush, as the writers know it.
+#[derive(Debug)]
+struct Pending {
+    id: u64,
+    first_log: Option<u64>,
+}
+
+/// A family's side of the pipeline.
+#[derive(Debug)]
+pub(crate) struct FamilyWriter {
+    options: ColumnFamilyOptions,
+    view: Arc<View>,
+    mem: Arc<MemTable>,
+    /// Whether anything was ever reserved in `mem`.
+    dirty: bool,
+    /// Whether `mem` holds writes that no log has.
+    unlogged: bool,
+    first_log: Option<u64>,
+    /// Oldest first.
+    pending: VecDeque<Pending>,
+}
+
+impl FamilyWriter {
+    pub(crate) fn new(options: ColumnFamilyOptions, view: Arc<View>, mem: Arc<MemTable>) -> Self {
+        FamilyWriter {
+            options,
+            view,
+            mem,
+            dirty: false,
+            unlogged: false,
+            first_log: None,
+            pending: VecDeque::new(),
+        }
+    }
+}
+
+/// A log that may still be needed.
+#[derive(Debug)]
+struct LiveLog {
+    writer: Arc<LogWriter>,
+    /// Last sequence written to it; `None` while it is the current one.
+    last_sequence: Option<SequenceNumber>,
+    /// Everything in it is durable.
+    synced: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By family id; `None` where a family was dropped.
+    families: Vec<Option<FamilyWriter>>,
+    last_sequence: SequenceNumber,
+    /// The last sequence that went to a log.
+    last_logged: SequenceNumber,
+    next_ticket: u64,
+    next_mem_id: u64,
+    log: Arc<LogWriter>,
+    /// Oldest first; the last one is `log`.
+    logs: VecDeque<LiveLog>,
+    closed: bool,
+}
+
+/// What [`Pipeline::new`] starts from.
+#[derive(Debug)]
+pub(crate) struct PipelineParts {
+    pub(crate) last_sequence: SequenceNumber,
+    pub(crate) log: Arc<LogWriter>,
+    pub(crate) pool: LogPool,
+    pub(crate) mems: Arc<MemTablePool>,
+    pub(crate) failure: Arc<Failure>,
+    /// Called when a memtable became immutable. Must not block.
+    pub(crate) flush_due: Box<dyn FlushDue>,
+}
+
+/// Tells the background that there is a memtable to flush.
+pub(crate) trait FlushDue: Send + Sync + std::fmt::Debug {
+    fn notify(&self);
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    state: Mutex<State>,
+    /// Signalled when a flush made room for another memtable.
+    room: Condvar,
+    publisher: Publisher,
+    sync: GroupSync,
+    pub(crate) stall: Stall,
+    pool: LogPool,
+    mems: Arc<MemTablePool>,
+    failure: Arc<Failure>,
+    flush_due: Box<dyn FlushDue>,
+}
+
+/// What a write holds between reserve and publish.
+struct Reserved {
+    ticket: u64,
+    first: SequenceNumber,
+    last: SequenceNumber,
+    log: Option<(Arc<LogWriter>, WalRange)>,
+    targets: Targets,
+}
+
+/// Which memtables a flush must have written before it returns: by family.
+pub(crate) type FlushTarget = (u32, u64);
+
+impl Pipeline {
+    pub(crate) fn new(parts: PipelineParts) -> Pipeline {
+        let first = LiveLog { writer: Arc::clone(&parts.log), last_sequence: None, synced: false };
+        Pipeline {
+            state: Mutex::new(State {
+                families: Vec::new(),
+                last_sequence: parts.last_sequence,
+                last_logged: parts.last_sequence,
+                next_ticket: 0,
+                next_mem_id: 1,
+                log: parts.log,
+                logs: VecDeque::from([first]),
+                closed: false,
+            }),
+            room: Condvar::new(),
+            publisher: Publisher::new(parts.last_sequence),
+            sync: GroupSync::new(parts.last_sequence),
+            stall: Stall::default(),
+            pool: parts.pool,
+            mems: parts.mems,
+            failure: parts.failure,
+            flush_due: parts.flush_due,
+        }
+    }
+
+    /// The last sequence that reads may see.
+    #[inline]
+    pub(crate) fn visible(&self) -> SequenceNumber {
+        self.publisher.visible()
+    }
+
+    /// Commits; returns the last sequence number it took.
+    #[inline]
+    pub(crate) fn write(&self, c: &impl Commit, o: &WriteOptions) -> Result<SequenceNumber> {
+        if o.sync && o.disable_wal {
+            return Err(Error::invalid("a write without the log cannot be synced"));
+        }
+        if c.count() == 0 {
+            return Ok(self.visible());
+        }
+        if o.no_slowdown && self.stall.active() {
+            return Err(Error::WouldStall);
+        }
+        self.stall.pay(c.payload_len());
+        let mut r = self.reserve(c, o)?;
+        if let Some((log, range)) = r.log {
+            c.log(&log, range, r.first).map_err(|e| self.fail(e))?;
+            self.pool.note_progress(&log);
+        }
+        c.apply(r.first, &mut r.targets);
+        self.publisher.complete(r.ticket, r.last);
+        self.publisher.wait(r.last, &self.failure)?;
+        if o.sync {
+            self.sync_to(r.last)?;
+        }
+        Ok(r.last)
+    }
+
+    /// Poisons the database and wakes everybody who waits on it.
+    #[cold]
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let error = self.failure.poison(error);
+        self.publisher.wake_all();
+        drop(self.state.lock());
+        self.room.notify_all();
+        error
+    }
+
+    fn reserve(&self, c: &impl Commit, o: &WriteOptions) -> Result<Reserved> {
+        let mut state = self.state.lock();
+        loop {
+            self.failure.check()?;
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            if !self.publisher.has_slot(state.next_ticket) {
+                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                continue;
+            }
+            if let Some(reserved) = self.try_reserve(&mut state, c, o)? {
+                return Ok(reserved);
+            }
+            if o.no_slowdown {
+                return Err(Error::WouldStall);
+            }
+            self.room.wait(&mut state);
+        }
+    }
+
+    /// `None`: too many memtables wait for their flush.
+    #[inline]
+    fn try_reserve(
+        &self,
+        state: &mut State,
+        c: &impl Commit,
+        o: &WriteOptions,
+    ) -> Result<Option<Reserved>> {
+        let mut targets = Targets::default();
+        for total in c.totals() {
+            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
+            let family = state.family(total.family)?;
+            let range = match family.mem.reserve(bytes) {
+                Some(range) => range,
+                None => {
+                    if !self.make_room(state, total.family, bytes)? {
+                        return Ok(None);
+                    }
+                    let family = state.family(total.family)?;
+                    family.mem.reserve(bytes).expect("a fresh memtable was made to fit")
+                }
+            };
+            let family = state.family(total.family)?;
+            family.dirty = true;
+            let mem = Arc::clone(&family.mem);
+            targets.push(Target { family: total.family, mem, range });
+        }
+        let log = if o.disable_wal { None } else { Some(self.reserve_log(state, c)?) };
+        let first = state.last_sequence + 1;
+        state.last_sequence += u64::from(c.count());
+        let last = state.last_sequence;
+        match &log {
+            Some((log, _)) => {
+                state.last_logged = last;
+                let number = log.number();
+                for total in c.totals() {
+                    state.family(total.family)?.first_log.get_or_insert(number);
+                }
+            }
+            None => {
+                for total in c.totals() {
+                    state.family(total.family)?.unlogged = true;
+                }
+            }
+        }
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        Ok(Some(Reserved { ticket, first, last, log, targets }))
+    }
+
+    #[inline]
+    fn reserve_log(
+        &self,
+        state: &mut State,
+        c: &impl Commit,
+    ) -> Result<(Arc<LogWriter>, WalRange)> {
+        if let Some(range) = state.log.reserve(c.payload_len()) {
+            return Ok((Arc::clone(&state.log), range));
+        }
+        self.rotate_log(state, c.payload_len()).map_err(|e| self.poison_locked(e))?;
+        let range = state.log.reserve(c.payload_len()).expect("a fresh log was made to fit");
+        Ok((Arc::clone(&state.log), range))
+    }
+
+    /// As [`fail`](Self::fail), with the commit lock held.
+    #[cold]
+    fn poison_locked(&self, error: Error) -> Error {
+        let error = self.failure.poison(error);
+        self.publisher.wake_all();
+        self.room.notify_all();
+        error
+    }
+
+    #[cold]
+    fn rotate_log(&self, state: &mut State, payload_len: usize) -> Result<()> {
+        let next = self.pool.take(payload_len)?;
+        next.write_opening(state.log.number(), state.last_logged)?;
+        if let Some(current) = state.logs.back_mut() {
+            current.last_sequence = Some(state.last_logged);
+        }
+        let writer = Arc::clone(&next);
+        state.logs.push_back(LiveLog { writer, last_sequence: None, synced: false });
+        state.log = next;
+        Ok(())
+    }
+
+    /// Switches `family` to a memtable with room for `bytes`; `false` when too
+    /// many wait for their flush.
+    #[cold]
+    fn make_room(&self, state: &mut State, family: u32, bytes: usize) -> Result<bool> {
+        let writer = state.family(family)?;
+        if writer.dirty && writer.pending.len() + 1 >= writer.options.max_write_buffers {
+            return Ok(false);
+        }
+        self.switch_memtable(state, family, bytes)?;
+        Ok(true)
+    }
+
+    /// Puts a fresh memtable with room for at least `bytes` in place.
+    fn switch_memtable(&self, state: &mut State, family: u32, bytes: usize) -> Result<()> {
+        let (id, last) = (state.next_mem_id, state.last_sequence);
+        let writer = state.family(family)?;
+        let capacity = MemTable::capacity_for(writer.options.write_buffer_bytes, bytes);
+        let next = self.mems.take(id, capacity, writer.mem.learned_prefix())?;
+        let old = std::mem::replace(&mut writer.mem, Arc::clone(&next));
+        writer.view.switch_memtable(next, writer.dirty.then_some(last));
+        let first_log = writer.first_log.take();
+        let was_dirty = std::mem::replace(&mut writer.dirty, false);
+        writer.unlogged = false;
+        if was_dirty {
+            writer.pending.push_back(Pending { id: old.id(), first_log });
+        }
+        state.next_mem_id += 1;
+        if was_dirty {
+            self.flush_due.notify();
+        }
+        Ok(())
+    }
+
+    /// Makes the memtables of the families (all, or one) immutable, to be
+    /// flushed; returns which memtables that leaves pending.
+    pub(crate) fn switch_for_flush(&self, only: Option<u32>) -> Result<Vec<FlushTarget>> {
+        let mut state = self.state.lock();
+        self.failure.check()?;
+        let ids: Vec<u32> = (0..state.families.len() as u32)
+            .filter(|id| only.is_none_or(|o| o == *id))
+            .filter(|id| state.families[*id as usize].is_some())
+            .collect();
+        let mut targets = Vec::new();
+        for id in ids {
+            if state.family(id)?.dirty {
+                self.switch_memtable(&mut state, id, 0)?;
+            }
+            targets.extend(state.family(id)?.pending.iter().map(|p| (id, p.id)));
+        }
+        Ok(targets)
+    }
+
+    /// Whether any of `targets` still waits for its flush.
+    pub(crate) fn any_pending(&self, targets: &[FlushTarget]) -> bool {
+        let state = self.state.lock();
+        targets.iter().any(|(family, id)| {
+            let writer = state.families.get(*family as usize).and_then(Option::as_ref);
+            writer.is_some_and(|w| w.pending.iter().any(|p| p.id == *id))
+        })
+    }
+
+    /// Families that hold writes no log has (with `disable_wal`).
+    pub(crate) fn families_unlogged(&self) -> Vec<u32> {
+        let state = self.state.lock();
+        let ids = state.families.iter().enumerate();
+        ids.filter(|(_, w)| w.as_ref().is_some_and(|w| w.unlogged)).map(|(i, _)| i as u32).collect()
+    }
+
+    /// Makes everything published so far durable, if it is not yet, up to
+    /// `sequence` at least.
+    pub(crate) fn sync_to(&self, sequence: SequenceNumber) -> Result<()> {
+        let result = self.sync.wait(sequence, &self.failure, || self.sync_published());
+        if result.is_err() && self.failure.is_set() {
+            self.publisher.wake_all();
+            drop(self.state.lock());
+            self.room.notify_all();
+        }
+        result
+    }
+
+    /// Syncs the logs, oldest first; returns the sequence that is durable then.
+    fn sync_published(&self) -> Result<SequenceNumber> {
+        // Before the list of logs is taken: every record up to here is whole,
+        // in a log of the list.
+        let published = self.visible();
+        let logs: Vec<Arc<LogWriter>> = {
+            let state = self.state.lock();
+            state.logs.iter().filter(|l| !l.synced).map(|l| Arc::clone(&l.writer)).collect()
+        };
+        for log in &logs {
+            log.sync()?;
+        }
+        let mut state = self.state.lock();
+        for log in &mut state.logs {
+            // A log may be left out next time only if it was whole this time.
+            log.synced |= log.last_sequence.is_some_and(|last| last <= published);
+        }
+        Ok(published)
+    }
+
+    /// Waits until every write up to `sequence` is visible.
+    pub(crate) fn wait_visible(&self, sequence: SequenceNumber) -> Result<()> {
+        self.publisher.wait(sequence, &self.failure)
+    }
+
+    /// The oldest log that replay will need once memtable `flushed` is in
+    /// tables.
+    pub(crate) fn log_needed_without(&self, family: u32, flushed: u64) -> u64 {
+        let state = self.state.lock();
+        let of = |(id, w): (usize, &FamilyWriter)| {
+            let skip = (id as u32 == family).then_some(flushed);
+            let pending = w.pending.iter().filter(|p| Some(p.id) != skip);
+            pending.filter_map(|p| p.first_log).chain(w.first_log).min()
+        };
+        let families = state.families.iter().enumerate();
+        let oldest = families.filter_map(|(id, w)| Some((id, w.as_ref()?))).filter_map(of).min();
+        oldest.unwrap_or(state.log.number())
+    }
+
+    /// Memtable `id` of `family` is in tables, and the manifest says so and
+    /// that replay starts at log `log_number`: older logs are recycled.
+    pub(crate) fn flushed(&self, family: u32, id: u64, log_number: u64) {
+        let mut state = self.state.lock();
+        if let Ok(writer) = state.family(family) {
+            writer.pending.retain(|p| p.id != id);
+        }
+        while state.logs.front().is_some_and(|l| l.writer.number() < log_number) {
+            if let Some(log) = state.logs.pop_front() {
+                self.pool.recycle(log.writer);
+            }
+        }
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Opens the pipeline for a family.
+    pub(crate) fn add_family(&self, id: u32, writer: FamilyWriter) {
+        let mut state = self.state.lock();
+        let index = id as usize;
+        if state.families.len() <= index {
+            state.families.resize_with(index + 1, || None);
+        }
+        state.families[index] = Some(writer);
+    }
+
+    /// Closes the pipeline for a family; its memtables are forgotten.
+    pub(crate) fn remove_family(&self, id: u32) {
+        let mut state = self.state.lock();
+        state.families[id as usize] = None;
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// A memtable for a family that is being added.
+    pub(crate) fn fresh_memtable(&self, options: &ColumnFamilyOptions) -> Result<Arc<MemTable>> {
+        let id = {
+            let mut state = self.state.lock();
+            state.next_mem_id += 1;
+            state.next_mem_id - 1
+        };
+        let capacity = MemTable::capacity_for(options.write_buffer_bytes, 0);
+        self.mems.take(id, capacity, Default::default())
+    }
+
+    /// The last sequence taken so far and the current log's number.
+    pub(crate) fn position(&self) -> (SequenceNumber, u64) {
+        let state = self.state.lock();
+        (state.last_sequence, state.log.number())
+    }
+
+    /// Refuses writes from now on.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.room.notify_all();
+    }
+
+    /// Ends the thread that prepares logs.
+    pub(crate) fn shutdown_pool(&self) {
+        self.pool.shutdown();
+    }
+}
+
+impl State {
+    #[inline]
+    fn family(&mut self, id: u32) -> Result<&mut FamilyWriter> {
+        self.families
+            .get_mut(id as usize)
+            .and_then(Option::as_mut)
+            .ok_or_else(|| Error::invalid("the column family does not exist or was dropped"))
+    }
+}

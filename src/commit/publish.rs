@@ -1,0 +1,223 @@
+//! Publication of writes in commit order.
+//!
+//! A write takes the next ticket under the commit lock and completes it when
+//! its log record and its memtable entries are in place. Whoever finds the
+//! oldest ticket complete advances over the completed prefix, so `visible` is
+//! always the last sequence of a prefix of the commits.
+//!
+//! 1. Ticket `t` uses slot `t % SLOTS`; it may be taken only while
+//!    `t - head < SLOTS`, so no two open tickets share a slot.
+//! 2. A slot holds `t + 1` once ticket `t` is complete; `head` moves from `t` to
+//!    `t + 1` by a compare-and-swap after seeing that.
+//! 3. No completion is overlooked: the completer of `t` stores its slot and then
+//!    reads `head`'s slot; the one that moves `head` to `t` then reads `t`'s
+//!    slot. All four are SeqCst, so at least one of them sees the other.
+//! 4. `visible` only grows. A waiter returns when it covers its own sequence.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::commit::failure::Failure;
+use crate::error::Result;
+use crate::types::key::SequenceNumber;
+
+const SLOTS: u64 = 256;
+/// Rounds of spinning and of yielding before a waiter sleeps.
+const SPINS: usize = 100;
+const YIELDS: usize = 10;
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot {
+    done: AtomicU64,
+    end_sequence: AtomicU64,
+}
+
+/// A number on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Padded(AtomicU64);
+
+/// The tickets in flight and the last visible sequence.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    slots: Box<[Slot]>,
+    head: Padded,
+    visible: Padded,
+    waiters: AtomicUsize,
+    lock: Mutex<()>,
+    advanced: Condvar,
+}
+
+impl Publisher {
+    pub(crate) fn new(visible: SequenceNumber) -> Publisher {
+        Publisher {
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            head: Padded::default(),
+            visible: Padded(AtomicU64::new(visible)),
+            waiters: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            advanced: Condvar::new(),
+        }
+    }
+
+    /// Whether `ticket` may be taken now (invariant 1).
+    #[inline]
+    pub(crate) fn has_slot(&self, ticket: u64) -> bool {
+        // Acquire: pairs with the swap in `complete`, so that the slot's last
+        // reader is done with it.
+        ticket - self.head.0.load(Ordering::Acquire) < SLOTS
+    }
+
+    /// The last sequence that reads may see.
+    #[inline]
+    pub(crate) fn visible(&self) -> SequenceNumber {
+        // Acquire: pairs with the update in `complete`, publishing the
+        // memtable entries of every commit up to it.
+        self.visible.0.load(Ordering::Acquire)
+    }
+
+    fn slot(&self, ticket: u64) -> &Slot {
+        &self.slots[(ticket % SLOTS) as usize]
+    }
+
+    /// Marks `ticket` complete, whose last sequence is `end`, and publishes the
+    /// completed prefix.
+    #[inline]
+    pub(crate) fn complete(&self, ticket: u64, end: SequenceNumber) {
+        let slot = self.slot(ticket);
+        // Relaxed: published by the store to `done` below.
+        slot.end_sequence.store(end, Ordering::Relaxed);
+        // SeqCst here and below: invariant 3.
+        slot.done.store(ticket + 1, Ordering::SeqCst);
+        let mut published = false;
+        loop {
+            let head = self.head.0.load(Ordering::SeqCst);
+            let slot = self.slot(head);
+            if slot.done.load(Ordering::SeqCst) != head + 1 {
+                break;
+            }
+            // Relaxed: `done` was read with acquire strength. A stale value
+            // (slot taken anew) implies that `head` moved: the swap fails.
+            let end = slot.end_sequence.load(Ordering::Relaxed);
+            let swapped =
+                self.head.0.compare_exchange(head, head + 1, Ordering::SeqCst, Ordering::Relaxed);
+            if swapped.is_ok() {
+                // SeqCst: Release publishes the entries to readers; ordered
+                // before the look at `waiters` below.
+                self.visible.0.fetch_max(end, Ordering::SeqCst);
+                published = true;
+            }
+        }
+        // SeqCst: pairs with the increment in `sleep`.
+        if published && self.waiters.load(Ordering::SeqCst) > 0 {
+            self.wake_all();
+        }
+    }
+
+    /// Wakes every waiter: sequences were published, or the database failed.
+    pub(crate) fn wake_all(&self) {
+        drop(self.lock.lock());
+        self.advanced.notify_all();
+    }
+
+    /// Returns when `sequence` is visible, or with the failure that prevents it.
+    #[inline]
+    pub(crate) fn wait(&self, sequence: SequenceNumber, failure: &Failure) -> Result<()> {
+        if self.visible() >= sequence { Ok(()) } else { self.wait_slow(sequence, failure) }
+    }
+
+    #[cold]
+    fn wait_slow(&self, sequence: SequenceNumber, failure: &Failure) -> Result<()> {
+        for round in 0..SPINS + YIELDS {
+            if self.visible() >= sequence {
+                return Ok(());
+            }
+            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        let mut lock = self.lock.lock();
+        // SeqCst: either the publisher sees the waiter, or the waiter sees the
+        // published sequence.
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let result = loop {
+            if self.visible.0.load(Ordering::SeqCst) >= sequence {
+                break Ok(());
+            }
+            if let Err(error) = failure.check() {
+                break Err(error);
+            }
+            self.advanced.wait(&mut lock);
+        };
+        // Relaxed: a count that is too high only costs a needless wake-up.
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn visible_is_the_end_of_the_completed_prefix() {
+        let publisher = Publisher::new(10);
+        publisher.complete(1, 12);
+        assert_eq!(publisher.visible(), 10);
+        publisher.complete(0, 11);
+        assert_eq!(publisher.visible(), 12);
+        publisher.complete(2, 20);
+        assert_eq!(publisher.visible(), 20);
+    }
+
+    #[test]
+    fn a_ticket_needs_a_free_slot() {
+        let publisher = Publisher::new(0);
+        assert!(publisher.has_slot(SLOTS - 1));
+        assert!(!publisher.has_slot(SLOTS));
+        publisher.complete(0, 1);
+        assert!(publisher.has_slot(SLOTS));
+    }
+
+    #[test]
+    fn a_failure_ends_the_wait() {
+        let publisher = Arc::new(Publisher::new(0));
+        let failure = Arc::new(Failure::default());
+        let waiter = std::thread::spawn({
+            let (publisher, failure) = (Arc::clone(&publisher), Arc::clone(&failure));
+            move || publisher.wait(1, &failure)
+        });
+        failure.poison(crate::Error::Conflict);
+        publisher.wake_all();
+        assert!(waiter.join().expect("no panic").is_err());
+    }
+
+    #[test]
+    fn every_writer_sees_its_own_sequence_in_the_end() {
+        const EACH: u64 = 20_000;
+        let publisher = Publisher::new(0);
+        let failure = Failure::default();
+        let tickets = Mutex::new(0u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        let ticket = {
+                            let mut next = tickets.lock();
+                            while !publisher.has_slot(*next) {
+                                std::thread::yield_now();
+                            }
+                            *next += 1;
+                            *next - 1
+                        };
+                        publisher.complete(ticket, ticket + 1);
+                        publisher.wait(ticket + 1, &failure).expect("no failure");
+                        assert!(publisher.visible() > ticket);
+                    }
+                });
+            }
+        });
+        assert_eq!(publisher.visible(), 4 * EACH);
+    }
+}

@@ -1,0 +1,43 @@
+//! A memtable becomes a table of L0.
+
+use std::sync::Arc;
+
+use crate::compaction::filter::{Verdict, VersionFilter};
+use crate::compaction::output::{OutputWriter, TableContext};
+use crate::config::ColumnFamilyOptions;
+use crate::error::Result;
+use crate::memtable::MemTable;
+use crate::types::key::{InternalKeyRef, SequenceNumber};
+use crate::version::FileMeta;
+
+/// Entries between two looks at the cancel flag.
+const CANCEL_CHECK_ENTRIES: usize = 4096;
+
+/// Writes `mem` as one table, without the versions that no snapshot can see;
+/// `None` when nothing is left of it. Every write of the memtable must be
+/// complete and visible.
+pub(crate) fn flush(
+    context: &TableContext,
+    options: &ColumnFamilyOptions,
+    mem: &Arc<MemTable>,
+    snapshots: Vec<SequenceNumber>,
+) -> Result<Option<Arc<FileMeta>>> {
+    let mut filter = VersionFilter::new(snapshots);
+    let mut output = OutputWriter::new(context, options, 0, u64::MAX);
+    let mut entries = mem.iter();
+    let mut count = 0usize;
+    entries.seek_to_first();
+    while entries.valid() {
+        count += 1;
+        if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
+            context.check_cancelled()?;
+        }
+        // Older versions may lie in any level: tombstones stay.
+        let verdict = filter.judge(entries.user_key(), entries.seq_type(), |_| false);
+        if let Verdict::Keep(seq_type) = verdict {
+            output.add(InternalKeyRef::new(entries.user_key(), seq_type), entries.value())?;
+        }
+        entries.next();
+    }
+    Ok(output.finish()?.pop())
+}

@@ -1,0 +1,148 @@
+//! The tables that a flush or a compaction writes: rolled by size, never
+//! within a user key, durable before anybody hears of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::cache::BlockCache;
+use crate::config::{ColumnFamilyOptions, VerifyChecksums};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::sstable::{Table, TableBuilder, TableOptions, TableReadOptions};
+use crate::types::key::InternalKeyRef;
+use crate::version::{FileMeta, table_path};
+
+/// What writing tables needs of the database; no more.
+#[derive(Debug)]
+pub(crate) struct TableContext {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) dir: PathBuf,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) verify: VerifyChecksums,
+    pub(crate) direct_io_writes: bool,
+    /// The next file number, shared with the logs and the manifest.
+    pub(crate) next_file: Arc<AtomicU64>,
+    /// Set when the database closes: long jobs give up.
+    pub(crate) cancelled: AtomicBool,
+}
+
+impl TableContext {
+    fn next_number(&self) -> u64 {
+        // Relaxed: only uniqueness matters; the number becomes known to others
+        // through the manifest edit.
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn read_options(&self) -> TableReadOptions {
+        TableReadOptions { verify: self.verify, cache: Arc::clone(&self.cache) }
+    }
+
+    /// Opens a table of the manifest.
+    pub(crate) fn open(&self, meta: &FileMeta) -> Result<Arc<Table>> {
+        let path = table_path(&self.dir, meta.number);
+        let (env, checksum) = (&*self.env, Some(meta.meta_checksum));
+        let table =
+            Table::open(env, &path, meta.number, meta.size, checksum, &self.read_options())?;
+        Ok(Arc::new(table))
+    }
+
+    /// Whether the job should give up.
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        // Relaxed: a flag; nothing is published through it.
+        if self.cancelled.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+/// Rolls over tables of a level.
+#[derive(Debug)]
+pub(crate) struct OutputWriter<'a> {
+    context: &'a TableContext,
+    options: TableOptions,
+    target_bytes: u64,
+    current: Option<(u64, TableBuilder)>,
+    finished: Vec<Arc<FileMeta>>,
+}
+
+impl<'a> OutputWriter<'a> {
+    pub(crate) fn new(
+        context: &'a TableContext,
+        family: &ColumnFamilyOptions,
+        level: usize,
+        target_bytes: u64,
+    ) -> OutputWriter<'a> {
+        let options = TableOptions {
+            compression: family.compression[level],
+            bloom_bits_per_key: family.bloom_bits_per_key,
+            block_bytes: family.block_bytes,
+        };
+        OutputWriter { context, options, target_bytes, current: None, finished: Vec::new() }
+    }
+
+    /// Whether the current table is full: the next user key starts another.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.current.as_ref().is_some_and(|(_, t)| t.estimated_size() >= self.target_bytes)
+    }
+
+    /// Size of the table being written.
+    pub(crate) fn current_bytes(&self) -> u64 {
+        self.current.as_ref().map_or(0, |(_, t)| t.estimated_size())
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, key: InternalKeyRef<'_>, value: &[u8]) -> Result<()> {
+        if self.current.is_none() {
+            self.current = Some(self.start()?);
+        }
+        let (_, builder) = self.current.as_mut().expect("just set");
+        builder.add(key, value)
+    }
+
+    fn start(&self) -> Result<(u64, TableBuilder)> {
+        let number = self.context.next_number();
+        let path = table_path(&self.context.dir, number);
+        let file = self
+            .context
+            .env
+            .create(&path, self.context.direct_io_writes)
+            .map_err(|e| Error::io("create", &path, e))?;
+        Ok((number, TableBuilder::new(file, path, self.options.clone())))
+    }
+
+    /// Ends the current table, if there is one: written, synced, opened.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        let Some((number, builder)) = self.current.take() else {
+            return Ok(());
+        };
+        let summary = builder.finish()?;
+        let meta = FileMeta::new(number, &summary);
+        let table = self.context.open(&meta)?;
+        table.mark_all_verified();
+        meta.set_table(table);
+        self.finished.push(Arc::new(meta));
+        Ok(())
+    }
+
+    /// Ends the last table; the names are durable when this returns.
+    pub(crate) fn finish(mut self) -> Result<Vec<Arc<FileMeta>>> {
+        self.cut()?;
+        if !self.finished.is_empty() {
+            let dir = &self.context.dir;
+            self.context.env.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+        }
+        Ok(std::mem::take(&mut self.finished))
+    }
+}
+
+impl Drop for OutputWriter<'_> {
+    /// A job that failed leaves no file behind; what cannot be removed now is
+    /// removed at the next open.
+    fn drop(&mut self) {
+        let unfinished = self.current.take().map(|(number, _)| number);
+        let numbers = self.finished.iter().map(|f| f.number).chain(unfinished);
+        for number in numbers {
+            let _ = self.context.env.remove(&table_path(&self.context.dir, number));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One key range of a compaction: merge, filter, write.
+
+use std::sync::Arc;
+
+use crate::compaction::filter::{Verdict, VersionFilter};
+use crate::compaction::output::{OutputWriter, TableContext};
+use crate::compaction::picker::CompactionPlan;
+use crate::config::ColumnFamilyOptions;
+use crate::error::Result;
+use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
+use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
+use crate::version::{AbsentBelow, FileMeta, Version};
+
+const CANCEL_CHECK_ENTRIES: usize = 4096;
+/// An output table may overlap this many target sizes of the level below the
+/// output level, so that compacting it later stays cheap.
+const GRANDPARENT_OVERLAP_MAX: u64 = 10;
+
+/// User keys from `start` (inclusive) to `end` (exclusive); `None` is open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyRange {
+    pub(crate) start: Option<Box<[u8]>>,
+    pub(crate) end: Option<Box<[u8]>>,
+}
+
+/// What every subcompaction of a job shares.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    pub(crate) context: &'a TableContext,
+    pub(crate) options: &'a ColumnFamilyOptions,
+    pub(crate) plan: &'a CompactionPlan,
+    pub(crate) version: &'a Version,
+    pub(crate) snapshots: &'a [SequenceNumber],
+}
+
+/// The inputs of a plan as sorted runs: L0 files one by one, levels whole.
+fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
+    let level = |files: &[Arc<FileMeta>]| RunIter::Level(LevelIter::new(files.into(), false));
+    let mut runs = Vec::new();
+    if plan.level == 0 {
+        runs.extend(plan.inputs[0].iter().map(|f| RunIter::Table(f.table().iter(false))));
+    } else {
+        runs.push(level(&plan.inputs[0]));
+    }
+    if !plan.inputs[1].is_empty() {
+        runs.push(level(&plan.inputs[1]));
+    }
+    runs
+}
+
+/// Merges the plan's entries of `range` into new tables.
+pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileMeta>>> {
+    let Shared { context, options, plan, .. } = *shared;
+    let mut entries = MergingIter::new(runs(plan));
+    match &range.start {
+        Some(start) => entries.seek(InternalKeyRef::new(start, SeqType::NEWEST))?,
+        None => entries.seek_to_first()?,
+    }
+    let mut filter = VersionFilter::new(shared.snapshots.to_vec());
+    let mut below = AbsentBelow::new(shared.version, plan.output_level);
+    let mut overlap = Overlap::new(&plan.grandparents);
+    let target = options.target_file_bytes;
+    let mut output = OutputWriter::new(context, options, plan.output_level, target);
+    let mut count = 0usize;
+    while entries.valid() {
+        let key = entries.user_key();
+        if range.end.as_ref().is_some_and(|end| key >= &**end) {
+            break;
+        }
+        count += 1;
+        if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
+            context.check_cancelled()?;
+        }
+        if !filter.is_same_key(key) {
+            let overlapping = overlap.advance(key);
+            let costly = overlapping > GRANDPARENT_OVERLAP_MAX * target
+                && output.current_bytes() > target / 8;
+            if output.is_full() || costly {
+                output.cut()?;
+                overlap.restart();
+            }
+        }
+        let verdict = filter.judge(key, entries.seq_type(), |key| below.check(key));
+        if let Verdict::Keep(seq_type) = verdict {
+            output.add(InternalKeyRef::new(key, seq_type), entries.value())?;
+        }
+        entries.next()?;
+    }
+    output.finish()
+}
+
+/// How many bytes of the grandparent level the current output table overlaps.
+#[derive(Debug)]
+struct Overlap<'a> {
+    files: &'a [Arc<FileMeta>],
+    bytes: u64,
+}
+
+impl<'a> Overlap<'a> {
+    fn new(files: &'a [Arc<FileMeta>]) -> Self {
+        Overlap { files, bytes: 0 }
+    }
+
+    /// Moves to `key`, which only grows; returns the bytes passed since the
+    /// last restart.
+    #[inline]
+    fn advance(&mut self, key: &[u8]) -> u64 {
+        while let Some((first, rest)) = self.files.split_first() {
+            if &*first.largest.user_key >= key {
+                break;
+            }
+            self.bytes += first.size;
+            self.files = rest;
+        }
+        self.bytes
+    }
+
+    fn restart(&mut self) {
+        self.bytes = 0;
+    }
+}

@@ -1,0 +1,153 @@
+//! The purge thread: frees what no reader can reach and unlinks dead files.
+//!
+//! `munmap` and `unlink` of a large table take milliseconds; neither a reader
+//! nor a compaction should pay for them. Super versions arrive here when the
+//! epoch collector says that nobody can see them; dropping the last reference
+//! to a table or memtable happens on this thread. Files are unlinked once a
+//! durable manifest edit no longer names them: the mappings that readers still
+//! hold keep their contents, and the space returns with the last of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::env::Env;
+use crate::memtable::{MemTable, MemTablePool};
+use crate::version::super_version::{Graveyard, SuperVersion, collect};
+
+/// While something waits for its epoch to pass, how often the collector is
+/// nudged.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Replaced, but perhaps still seen by readers.
+    announced: usize,
+    super_versions: Vec<Arc<SuperVersion>>,
+    mems: Vec<Arc<MemTable>>,
+    files: Vec<PathBuf>,
+    working: bool,
+    shutdown: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.super_versions.is_empty() && self.mems.is_empty() && self.files.is_empty()
+    }
+}
+
+/// The queue of the purge thread.
+#[derive(Debug)]
+pub(crate) struct Purge {
+    env: Arc<dyn Env>,
+    pool: Arc<MemTablePool>,
+    state: Mutex<State>,
+    changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Graveyard for Purge {
+    fn announce(&self) {
+        self.state.lock().announced += 1;
+        self.changed.notify_all();
+    }
+
+    fn bury(&self, super_version: Arc<SuperVersion>) {
+        let mut state = self.state.lock();
+        state.announced -= 1;
+        state.super_versions.push(super_version);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl Purge {
+    pub(crate) fn start(env: Arc<dyn Env>, pool: Arc<MemTablePool>) -> Arc<Purge> {
+        let purge = Arc::new(Purge {
+            env,
+            pool,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            thread: Mutex::default(),
+        });
+        let own = Arc::clone(&purge);
+        let thread = std::thread::Builder::new().name("aidb-purge".into()).spawn(move || own.run());
+        // Without a thread everything still works; memory returns at close.
+        *purge.thread.lock() = thread.ok();
+        purge
+    }
+
+    /// Unlinks files that the manifest no longer names.
+    pub(crate) fn unlink(&self, files: impl IntoIterator<Item = PathBuf>) {
+        self.state.lock().files.extend(files);
+        self.changed.notify_all();
+    }
+
+    /// Takes a reference to a flushed memtable, to recycle it when it is the
+    /// last one.
+    pub(crate) fn retire(&self, mem: Arc<MemTable>) {
+        self.state.lock().mems.push(mem);
+        self.changed.notify_all();
+    }
+
+    fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if !state.is_empty() {
+                let super_versions = std::mem::take(&mut state.super_versions);
+                let mems = std::mem::take(&mut state.mems);
+                let files = std::mem::take(&mut state.files);
+                state.working = true;
+                drop(state);
+                self.process(super_versions, mems, &files);
+                state = self.state.lock();
+                state.working = false;
+                self.changed.notify_all();
+            } else if state.shutdown {
+                return;
+            } else if state.announced > 0 {
+                self.changed.wait_for(&mut state, NUDGE_INTERVAL);
+                drop(state);
+                collect();
+                state = self.state.lock();
+            } else {
+                self.changed.wait(&mut state);
+            }
+        }
+    }
+
+    fn process(
+        &self,
+        super_versions: Vec<Arc<SuperVersion>>,
+        mems: Vec<Arc<MemTable>>,
+        files: &[PathBuf],
+    ) {
+        for file in files {
+            // Best effort: what stays is removed at the next open.
+            let _ = self.env.remove(file);
+        }
+        for super_version in super_versions.into_iter().filter_map(Arc::into_inner) {
+            let imms = super_version.imms.into_iter().map(|imm| imm.mem);
+            for mem in imms.chain([super_version.mem]) {
+                self.pool.give_back(mem);
+            }
+        }
+        for mem in mems {
+            self.pool.give_back(mem);
+        }
+    }
+
+    /// Does what is left and ends the thread. Super versions that are still
+    /// seen are freed when their epoch ends, by whoever ends it.
+    pub(crate) fn shutdown(&self) {
+        self.state.lock().shutdown = true;
+        self.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the thread has nothing to add: it owned no promise.
+            let _ = thread.join();
+        }
+    }
+}

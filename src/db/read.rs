@@ -1,0 +1,447 @@
+//! Reads: point lookups, pins, cursors and iterators.
+//!
+//! A reader without a snapshot loads the super version *first* and the visible
+//! sequence *after* it. What it then sees is the state at the younger of the
+//! two: everything in the super version is at most as new as the sequence, or
+//! hidden by it, and no version that the sequence needs can have been compacted
+//! away from a super version that is still held. The other order would be
+//! wrong: a flush in between may drop the version that the older sequence
+//! needs.
+//!
+//! A reader with a snapshot needs no order: its number is registered.
+
+use std::fmt;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use crate::config::ReadOptions;
+use crate::db::ColumnFamily;
+use crate::error::{Error, Result};
+use crate::iterator::{DbIter, LevelIter, RunIter};
+use crate::types::key::{SeqType, SequenceNumber};
+use crate::types::slice::{PinList, Slice};
+use crate::version::super_version::{Found, SuperVersion, pin};
+
+impl ColumnFamily {
+    /// The value of `key`, without a copy unless it is short; `None` when there
+    /// is none.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("k", "v")?;
+    /// assert_eq!(db.get("k")?.as_deref(), Some(&b"v"[..]));
+    /// assert!(db.get("absent")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        let guard = pin();
+        let super_version = self.load(&guard)?;
+        let read = SeqType::for_read(self.visible());
+        Ok(super_version.get(key.as_ref(), read)?.map(Found::into_slice))
+    }
+
+    /// Calls `f` with the value of `key`, in place: no copy, no reference
+    /// counted, no allocation. `f` should be short: while it runs, memory that
+    /// the database has replaced is not freed.
+    #[inline]
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let guard = pin();
+        let super_version = self.load(&guard)?;
+        let read = SeqType::for_read(self.visible());
+        Ok(super_version.get(key.as_ref(), read)?.map(|found| f(found.bytes())))
+    }
+
+    pub(crate) fn get_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Option<Slice>> {
+        let guard = pin();
+        let found = self.load(&guard)?.get(key, SeqType::for_read(sequence))?;
+        Ok(found.map(Found::into_slice))
+    }
+
+    pub(crate) fn get_with_at<R>(
+        &self,
+        key: &[u8],
+        sequence: SequenceNumber,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let guard = pin();
+        let found = self.load(&guard)?.get(key, SeqType::for_read(sequence))?;
+        Ok(found.map(|found| f(found.bytes())))
+    }
+
+    /// Whether the key exists.
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_with(key, |_| ())?.is_some())
+    }
+
+    /// The values of `keys`, in their order, all at one point in time.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Option<Slice>>> {
+        let guard = pin();
+        let super_version = match self.load(&guard) {
+            Ok(super_version) => super_version,
+            Err(_) => return keys.iter().map(|_| Err(self.dropped())).collect(),
+        };
+        let read = SeqType::for_read(self.visible());
+        let mut results = Vec::with_capacity(keys.len());
+        super_version.multi_get(keys, read, |_, found| {
+            results.push(found.map(|found| found.map(Found::into_slice)));
+        });
+        results
+    }
+
+    /// Calls `f` with the index and value of each of `keys`, in their order, all
+    /// at one point in time; the misses of many lookups overlap. Stops at the
+    /// first error.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        mut f: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let guard = pin();
+        let super_version = self.load(&guard)?;
+        let read = SeqType::for_read(self.visible());
+        let mut failed = Ok(());
+        super_version.multi_get(keys, read, |i, found| match found {
+            Ok(found) if failed.is_ok() => f(i, found.as_ref().map(Found::bytes)),
+            Ok(_) => {}
+            Err(error) if failed.is_ok() => failed = Err(error),
+            Err(_) => {}
+        });
+        failed
+    }
+
+    /// A consistent view for many gets at the price of one reference count.
+    pub fn pin(&self) -> ReadPin {
+        // In this order: see the module's text.
+        let super_version = self.acquire();
+        let sequence = self.visible();
+        ReadPin { super_version, sequence, kept: PinList::default() }
+    }
+
+    /// Every entry, in key order.
+    pub fn iter(&self) -> Iter {
+        Iter::new(self.window(&ReadOptions::default()))
+    }
+
+    /// The entries of a key range, in key order.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// for i in 0..10 {
+    ///     db.put(format!("k{i}"), "v")?;
+    /// }
+    /// let keys: Vec<_> = db.range("k3".."k6").rev().map(|e| Ok(e?.0)).collect::<aidb::Result<_>>()?;
+    /// assert_eq!(keys, ["k5", "k4", "k3"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        Iter::new(self.window(&ReadOptions::default().range(range)))
+    }
+
+    /// The entries whose keys start with `prefix`, in key order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        Iter::new(self.window(&ReadOptions::default().prefix(prefix)))
+    }
+
+    /// A cursor over every entry.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor_opt(&ReadOptions::default())
+    }
+
+    /// A cursor with a snapshot, bounds and more.
+    pub fn cursor_opt(&self, o: &ReadOptions) -> Cursor {
+        Cursor::new(&self.window(o))
+    }
+
+    /// What an iterator of these options would look at.
+    pub(crate) fn window(&self, o: &ReadOptions) -> Window {
+        let foreign = o.snapshot.as_ref().is_some_and(|s| !s.is_of(self));
+        // In this order: see the module's text.
+        let super_version = self.acquire();
+        let sequence = o.snapshot.as_ref().map_or_else(|| self.visible(), |s| s.sequence());
+        let refusal = if foreign {
+            Some("the snapshot belongs to another database")
+        } else if self.is_dropped() {
+            Some(DROPPED)
+        } else {
+            None
+        };
+        Window {
+            super_version,
+            sequence,
+            lower: o.lower.clone(),
+            upper: o.upper.clone(),
+            fill_cache: o.fill_cache,
+            refusal,
+        }
+    }
+}
+
+/// Why a dropped family's handle refuses.
+pub(crate) const DROPPED: &str = "the column family was dropped";
+
+/// A consistent view of a column family for many point reads.
+///
+/// What it returns is borrowed from the database's memory for as long as the
+/// pin lives, whatever is written or compacted meanwhile.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("k", "v")?;
+/// let pin = db.pin();
+/// let value: &[u8] = pin.get("k")?.expect("present");
+/// db.delete("k")?;
+/// assert_eq!(value, b"v");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ReadPin {
+    super_version: Arc<SuperVersion>,
+    sequence: SequenceNumber,
+    /// Decompressed blocks that were lent from.
+    kept: PinList,
+}
+
+impl ReadPin {
+    /// The value of `key` in this view.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
+        let read = SeqType::for_read(self.sequence);
+        let found = self.super_version.get(key.as_ref(), read)?;
+        Ok(found.map(|found| found.lend(&self.kept)))
+    }
+}
+
+impl fmt::Debug for ReadPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadPin").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+/// What iterators look at; makes any number of cursors over the same state.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    super_version: Arc<SuperVersion>,
+    sequence: SequenceNumber,
+    lower: Option<Slice>,
+    upper: Option<Slice>,
+    fill_cache: bool,
+    refusal: Option<&'static str>,
+}
+
+impl Window {
+    /// The state as sorted runs, newest first.
+    fn runs(&self) -> Vec<RunIter> {
+        let sv = &*self.super_version;
+        let mut runs = Vec::new();
+        for mem in std::iter::once(&sv.mem).chain(sv.imms.iter().map(|imm| &imm.mem)) {
+            if !mem.is_empty() {
+                runs.push(RunIter::Mem(mem.iter()));
+            }
+        }
+        runs.extend(
+            sv.version.level0().iter().map(|f| RunIter::Table(f.table().iter(self.fill_cache))),
+        );
+        for files in sv.version.sorted_levels().filter(|files| !files.is_empty()) {
+            runs.push(RunIter::Level(LevelIter::new(Arc::clone(files), self.fill_cache)));
+        }
+        runs
+    }
+}
+
+/// A lending cursor: moves both ways, allocates nothing per entry.
+///
+/// A new cursor is not positioned. It sees the state of the moment it was made.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("a", "1")?;
+/// db.put("b", "2")?;
+/// let mut cursor = db.cursor();
+/// cursor.seek("b")?;
+/// assert_eq!((cursor.key(), cursor.value()), (&b"b"[..], &b"2"[..]));
+/// cursor.prev()?;
+/// assert_eq!(cursor.key(), b"a");
+/// cursor.prev()?;
+/// assert!(!cursor.valid());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Cursor {
+    entries: DbIter,
+    refusal: Option<&'static str>,
+    /// What the runs point into.
+    _super_version: Arc<SuperVersion>,
+}
+
+impl Cursor {
+    fn new(window: &Window) -> Cursor {
+        let (lower, upper) = (window.lower.clone(), window.upper.clone());
+        Cursor {
+            entries: DbIter::new(window.runs(), window.sequence, lower, upper),
+            refusal: window.refusal,
+            _super_version: Arc::clone(&window.super_version),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.refusal.map_or(Ok(()), |why| Err(Error::invalid(why)))
+    }
+
+    /// To the first entry.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.check()?;
+        self.entries.seek_to_first()
+    }
+
+    /// To the last entry.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.check()?;
+        self.entries.seek_to_last()
+    }
+
+    /// To the first entry whose key is `key` or larger.
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.check()?;
+        self.entries.seek(key.as_ref())
+    }
+
+    /// To the last entry whose key is `key` or smaller.
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.check()?;
+        self.entries.seek_for_prev(key.as_ref())
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.entries.valid()
+    }
+
+    /// To the next entry.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a lending cursor cannot be an Iterator")]
+    pub fn next(&mut self) -> Result<()> {
+        self.entries.next()
+    }
+
+    /// To the previous entry.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        self.entries.prev()
+    }
+
+    /// The key the cursor stands on.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.entries.key()
+    }
+
+    /// The value the cursor stands on.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.entries.value()
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").field("valid", &self.valid()).finish_non_exhaustive()
+    }
+}
+
+/// An iterator of owned entries, from both ends.
+///
+/// Keys and values are [`Slice`]s, so they may outlive the iterator. Ends after
+/// the first error.
+pub struct Iter {
+    window: Window,
+    front: Option<Cursor>,
+    back: Option<Cursor>,
+    done: bool,
+}
+
+impl Iter {
+    pub(crate) fn new(window: Window) -> Iter {
+        Iter { window, front: None, back: None, done: false }
+    }
+
+    /// Moves one end; `Ok(false)` when the ends have met.
+    fn advance(&mut self, from_front: bool) -> Result<bool> {
+        let end = if from_front { &mut self.front } else { &mut self.back };
+        match end {
+            Some(cursor) if from_front => cursor.next()?,
+            Some(cursor) => cursor.prev()?,
+            None => {
+                let cursor = end.insert(Cursor::new(&self.window));
+                if from_front { cursor.seek_to_first()? } else { cursor.seek_to_last()? }
+            }
+        }
+        if end.as_ref().is_some_and(|cursor| !cursor.valid()) {
+            return Ok(false);
+        }
+        let met = match (&self.front, &self.back) {
+            (Some(front), Some(back)) => front.key() >= back.key(),
+            _ => false,
+        };
+        Ok(!met)
+    }
+
+    fn step(&mut self, from_front: bool) -> Option<Result<(Slice, Slice)>> {
+        if self.done {
+            return None;
+        }
+        match self.advance(from_front) {
+            Ok(true) => {
+                let cursor = if from_front { &self.front } else { &self.back };
+                cursor.as_ref().map(|c| Ok(c.entries.entry()))
+            }
+            Ok(false) => {
+                self.done = true;
+                None
+            }
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Slice, Slice)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(true)
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(false)
+    }
+}
+
+impl std::iter::FusedIterator for Iter {}
+
+impl fmt::Debug for Iter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("done", &self.done).finish_non_exhaustive()
+    }
+}

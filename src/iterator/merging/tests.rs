@@ -1,0 +1,125 @@
+//! The merge against a sorted vector, under random walks.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::key::{InternalKey, ValueType};
+
+/// A sorted vector as a run.
+#[derive(Debug, Default)]
+struct VecRun {
+    entries: Vec<InternalKey>,
+    at: Option<usize>,
+}
+
+impl InternalIterator for VecRun {
+    fn valid(&self) -> bool {
+        self.at.is_some()
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.at = (!self.entries.is_empty()).then_some(0);
+        Ok(())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.at = self.entries.len().checked_sub(1);
+        Ok(())
+    }
+    fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        let at = self.entries.partition_point(|e| e.as_ref() < key);
+        self.at = (at < self.entries.len()).then_some(at);
+        Ok(())
+    }
+    fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        self.at = self.entries.partition_point(|e| e.as_ref() <= key).checked_sub(1);
+        Ok(())
+    }
+    fn next(&mut self) -> Result<()> {
+        let next = self.at.expect("valid") + 1;
+        self.at = (next < self.entries.len()).then_some(next);
+        Ok(())
+    }
+    fn prev(&mut self) -> Result<()> {
+        self.at = self.at.expect("valid").checked_sub(1);
+        Ok(())
+    }
+    fn user_key(&self) -> &[u8] {
+        &self.entries[self.at.expect("valid")].user_key
+    }
+    fn seq_type(&self) -> SeqType {
+        self.entries[self.at.expect("valid")].seq_type
+    }
+    fn value(&self) -> &[u8] {
+        b""
+    }
+    fn pinned_value(&self) -> Slice {
+        Slice::copy_from(b"")
+    }
+    fn pinned_key(&self) -> Slice {
+        Slice::copy_from(self.user_key())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    First,
+    Last,
+    Next,
+    Prev,
+    Seek(u8, u64),
+    SeekForPrev(u8, u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => Just(Step::First),
+        1 => Just(Step::Last),
+        6 => Just(Step::Next),
+        6 => Just(Step::Prev),
+        2 => (0u8..12, 0u64..40).prop_map(|(k, s)| Step::Seek(k, s)),
+        2 => (0u8..12, 0u64..40).prop_map(|(k, s)| Step::SeekForPrev(k, s)),
+    ]
+}
+
+fn take(run: &mut impl InternalIterator, step: &Step) {
+    let key = |k: u8, s| InternalKey { user_key: [k].into(), seq_type: SeqType::for_read(s) };
+    let moved = match step {
+        Step::First => run.seek_to_first(),
+        Step::Last => run.seek_to_last(),
+        Step::Next if run.valid() => run.next(),
+        Step::Prev if run.valid() => run.prev(),
+        Step::Next | Step::Prev => Ok(()),
+        Step::Seek(k, s) => run.seek(key(*k, *s).as_ref()),
+        Step::SeekForPrev(k, s) => run.seek_for_prev(key(*k, *s).as_ref()),
+    };
+    moved.expect("vectors do not fail");
+}
+
+proptest! {
+    #[test]
+    fn walks_like_one_sorted_run(
+        placed in prop::collection::vec((0u8..10, 0usize..4), 0..40),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut runs: Vec<VecRun> = (0..4).map(|_| VecRun::default()).collect();
+        let mut model = VecRun::default();
+        for (sequence, (key, run)) in placed.into_iter().enumerate() {
+            let seq_type = SeqType::new(sequence as u64, ValueType::Put);
+            let entry = InternalKey { user_key: [key].into(), seq_type };
+            runs[run].entries.push(entry.clone());
+            model.entries.push(entry);
+        }
+        for run in runs.iter_mut().chain([&mut model]) {
+            run.entries.sort();
+        }
+        let mut merged = MergingIter::new(runs);
+        for s in &steps {
+            take(&mut merged, s);
+            take(&mut model, s);
+            prop_assert_eq!(merged.valid(), model.valid());
+            if merged.valid() {
+                prop_assert_eq!(merged.user_key(), model.user_key());
+                prop_assert_eq!(merged.seq_type(), model.seq_type());
+            }
+        }
+    }
+}

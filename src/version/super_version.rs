@@ -1,0 +1,225 @@
+//! What a reader needs, behind one pointer: memtables and tables of a family.
+//!
+//! A [`SuperVersion`] is immutable. [`SuperVersionCell`] holds the current one;
+//! readers load it without a lock and without counting a reference.
+//!
+//! 1. The cell's pointer comes from `Arc::into_raw` and owns one reference.
+//! 2. A reader dereferences it only between `pin` and the end of its guard, or
+//!    takes a reference of its own under the guard.
+//! 3. A replaced pointer's reference is released only by a closure deferred on
+//!    the collector after the swap: by then every guard that could have seen
+//!    the old pointer has ended.
+//! 4. The closure frees nothing itself: it hands the reference to a
+//!    [`Graveyard`], so that no reader ever pays for an `munmap`.
+//!
+//! The collector is AiDb's own: a long pin by another user of crossbeam's
+//! default collector must not hold our memory, nor the reverse.
+
+use std::fmt;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use crossbeam_epoch::{Collector, Guard, LocalHandle};
+
+use crate::error::Result;
+use crate::memtable::MemTable;
+use crate::sstable::{Table, TableValue};
+use crate::types::key::{SeqType, SequenceNumber, hash_key};
+use crate::types::slice::{PinList, Slice};
+use crate::version::Version;
+
+static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+thread_local! {
+    static HANDLE: LocalHandle = COLLECTOR.register();
+}
+
+/// Starts a read: pointers loaded from cells stay valid while the guard lives.
+#[inline]
+pub(crate) fn pin() -> Guard {
+    // During a thread's destruction its handle may be gone already.
+    HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
+}
+
+/// Receives what readers may no longer reach; drops it elsewhere.
+pub(crate) trait Graveyard: Send + Sync {
+    /// One more super version was replaced and will be buried.
+    fn announce(&self);
+    /// Takes over the reference. Must not block.
+    fn bury(&self, super_version: Arc<SuperVersion>);
+}
+
+/// A memtable that is full and waits for its flush.
+#[derive(Clone, Debug)]
+pub(crate) struct Immutable {
+    pub(crate) mem: Arc<MemTable>,
+    /// Every write of the family with this sequence or a smaller one is in this
+    /// memtable or in an older place.
+    pub(crate) last_sequence: SequenceNumber,
+}
+
+/// Everything a read of one family looks at.
+#[derive(Debug)]
+pub(crate) struct SuperVersion {
+    pub(crate) mem: Arc<MemTable>,
+    /// Newest first.
+    pub(crate) imms: Vec<Immutable>,
+    pub(crate) version: Arc<Version>,
+}
+
+/// A value where it was found.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    Mem(&'a Arc<MemTable>, &'a [u8]),
+    Table(&'a Arc<Table>, TableValue<'a>),
+}
+
+impl<'a> Found<'a> {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Found::Mem(_, bytes) => bytes,
+            Found::Table(_, value) => value,
+        }
+    }
+
+    /// The value for as long as its super version and `kept` live.
+    pub(crate) fn lend(self, kept: &'a PinList) -> &'a [u8] {
+        match self {
+            Found::Mem(_, bytes) | Found::Table(_, TableValue::Mapped(bytes)) => bytes,
+            Found::Table(_, TableValue::Cached(pinned)) => kept.keep(pinned),
+        }
+    }
+
+    /// The value with its owner.
+    pub(crate) fn into_slice(self) -> Slice {
+        match self {
+            Found::Mem(mem, bytes) => mem.pin(bytes),
+            Found::Table(table, TableValue::Mapped(bytes)) => table.pin(bytes),
+            Found::Table(_, TableValue::Cached(pinned)) => pinned.into(),
+        }
+    }
+}
+
+impl SuperVersion {
+    /// The newest put of `key` at or before `read`, newest place first.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], read: SeqType) -> Result<Option<Found<'_>>> {
+        self.get_hashed(key, hash_key(key), read)
+    }
+
+    #[inline]
+    pub(crate) fn get_hashed(
+        &self,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<Found<'_>>> {
+        let imms = self.imms.iter().map(|imm| &imm.mem);
+        for mem in std::iter::once(&self.mem).chain(imms) {
+            if let Some((seq_type, bytes)) = mem.get(key, hash, read) {
+                return Ok(seq_type.is_put().then_some(Found::Mem(mem, bytes)));
+            }
+        }
+        self.get_from_tables(key, hash, read)
+    }
+
+    /// Looks up many keys; `f` gets each result in the order of the keys.
+    pub(crate) fn multi_get<'a, K: AsRef<[u8]>>(
+        &'a self,
+        keys: &[K],
+        read: SeqType,
+        mut f: impl FnMut(usize, Result<Option<Found<'a>>>),
+    ) {
+        for (i, key) in keys.iter().enumerate() {
+            f(i, self.get(key.as_ref(), read));
+        }
+    }
+
+    #[inline]
+    fn get_from_tables(
+        &self,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<Found<'_>>> {
+        for file in self.version.candidates(key) {
+            let table = file.table();
+            if let Some((seq_type, value)) = table.get(key, hash, read)? {
+                return Ok(seq_type.is_put().then_some(Found::Table(table, value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The current super version of a family.
+pub(crate) struct SuperVersionCell {
+    current: AtomicPtr<SuperVersion>,
+    graveyard: Arc<dyn Graveyard>,
+}
+
+impl SuperVersionCell {
+    pub(crate) fn new(first: SuperVersion, graveyard: Arc<dyn Graveyard>) -> SuperVersionCell {
+        let current = AtomicPtr::new(Arc::into_raw(Arc::new(first)).cast_mut());
+        SuperVersionCell { current, graveyard }
+    }
+
+    /// The current super version, for as long as `guard` lives.
+    #[inline]
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> &'g SuperVersion {
+        // Acquire: pairs with the swap in `install`, publishing the contents.
+        let current = self.current.load(Ordering::Acquire);
+        // SAFETY: invariants 1 to 3; neither the cell nor the guard ends before
+        // the reference does.
+        unsafe { &*current }
+    }
+
+    /// A reference of the caller's own.
+    pub(crate) fn acquire(&self) -> Arc<SuperVersion> {
+        let guard = pin();
+        let current: *const SuperVersion = self.load(&guard);
+        // SAFETY: the pointer comes from `Arc::into_raw` (invariant 1) and its
+        // reference is not released while the guard lives (invariant 3).
+        unsafe {
+            Arc::increment_strong_count(current);
+            Arc::from_raw(current)
+        }
+    }
+
+    /// Replaces the current super version. Callers serialise among themselves.
+    pub(crate) fn install(&self, next: SuperVersion) {
+        let next = Arc::into_raw(Arc::new(next)).cast_mut();
+        let guard = pin();
+        // AcqRel: Release publishes `next`; Acquire orders the old contents
+        // before their release.
+        let old = self.current.swap(next, Ordering::AcqRel);
+        // SAFETY: the cell's own reference (invariant 1), now ours.
+        let old = unsafe { Arc::from_raw(old.cast_const()) };
+        let graveyard = Arc::clone(&self.graveyard);
+        graveyard.announce();
+        // `defer` runs the closure when every current guard has ended
+        // (invariant 3).
+        guard.defer(move || graveyard.bury(old));
+        guard.flush();
+    }
+}
+
+impl Drop for SuperVersionCell {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: no reader holds a reference through the cell,
+        // and the pointer owns one reference (invariant 1).
+        drop(unsafe { Arc::from_raw(self.current.get_mut().cast_const()) });
+    }
+}
+
+impl fmt::Debug for SuperVersionCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SuperVersionCell").finish_non_exhaustive()
+    }
+}
+
+/// Runs deferred closures whose time has come; called by the purge thread.
+pub(crate) fn collect() {
+    pin().flush();
+}
