@@ -8,6 +8,7 @@ pub mod env;
 mod error;
 mod iterator;
 mod snapshot;
+mod sstable;
 mod types;
 mod util;
 mod wal;
