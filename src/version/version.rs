@@ -43,7 +43,8 @@ pub(crate) struct FileMeta {
     pub(crate) meta_checksum: u32,
     /// Set once, before the file is part of a version that readers see.
     pub(crate) table: OnceLock<Arc<Table>>,
-    being_compacted: AtomicBool,
+    /// See [`is_being_compacted`](Self::is_being_compacted).
+    pub(crate) being_compacted: AtomicBool,
 }
 
 impl FileMeta {
