@@ -3,13 +3,16 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
 
+mod compaction;
 mod config;
 pub mod env;
 mod error;
 mod iterator;
 mod snapshot;
+mod sstable;
 mod types;
 mod util;
+mod version;
 mod wal;
 
 pub use config::{

@@ -1,0 +1,3 @@
+//! Compaction: what to merge next ([`picker`]), and merging it.
+
+pub(crate) mod picker;

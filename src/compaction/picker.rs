@@ -1,0 +1,373 @@
+//! What to compact next: a pure function of a version.
+//!
+//! L0 is compacted into the base level ([`targets`]); of a deeper level that is
+//! too large, the file is pushed down that overlaps least of the next level, in
+//! proportion to its size.
+//!
+//! What makes a plan safe:
+//!
+//! 1. Its inputs are closed: in neither level does a file outside the plan
+//!    share a user key with the range of the inputs, except for L0 files that
+//!    came later. So the newer versions of a key never pass below the older.
+//! 2. No input is part of another running compaction.
+//! 3. No other running compaction writes to the output level in that range, so
+//!    that the outputs stay disjoint.
+//! 4. At most one compaction reads L0 at a time.
+//!
+//! A plan is made, marked and registered ([`CompactionPlan::mark`],
+//! [`CompactionPlan::in_flight`]) under one lock: the version set's.
+
+pub(crate) mod targets;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use targets::{level_targets, scores};
+
+use crate::config::{ColumnFamilyOptions, LEVELS};
+use crate::version::edit::FamilyEdit;
+use crate::version::version::{FileMeta, Version};
+
+/// A compaction takes in further files of its level as long as it stays below
+/// this many target file sizes; a file that overlaps more of the level after
+/// next is rewritten and cut instead of moved.
+const COMPACTION_FILES_MAX: u64 = 25;
+/// Tables of L0 that are smaller than a target file by more than this factor
+/// are merged even if they could be moved: a level of scraps costs every open
+/// and every scan.
+const MOVE_SIZE_RATIO_MAX: u64 = 16;
+
+const LAST: usize = LEVELS - 1;
+
+/// Why a compaction was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Level0Files,
+    LevelBytes,
+    Manual,
+}
+
+/// A running compaction, as others must see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) output_level: usize,
+    /// Smallest and largest user key of its inputs.
+    pub(crate) lower: Box<[u8]>,
+    pub(crate) upper: Box<[u8]>,
+}
+
+/// What to merge, and where to.
+#[derive(Clone, Debug)]
+pub(crate) struct CompactionPlan {
+    pub(crate) level: usize,
+    pub(crate) output_level: usize,
+    /// Of `level` and of `output_level`.
+    pub(crate) inputs: [Vec<Arc<FileMeta>>; 2],
+    /// The files that the outputs will one day be merged with: outputs are cut
+    /// so that none overlaps too many.
+    pub(crate) grandparents: Vec<Arc<FileMeta>>,
+    /// The inputs need not be read: they only change level.
+    pub(crate) trivial_move: bool,
+    /// No deeper level has a file in the range of the inputs.
+    pub(crate) bottommost: bool,
+    pub(crate) score: f64,
+    pub(crate) reason: Reason,
+}
+
+impl CompactionPlan {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<FileMeta>> + Clone {
+        self.inputs.iter().flatten()
+    }
+
+    pub(crate) fn input_bytes(&self) -> u64 {
+        bytes(&self.inputs[0]).saturating_add(bytes(&self.inputs[1]))
+    }
+
+    /// Marks the inputs as taken, or gives them back.
+    pub(crate) fn mark(&self, taken: bool) {
+        self.files().for_each(|f| f.set_being_compacted(taken));
+    }
+
+    /// What other picks must know while this one runs.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        let (lower, upper) = key_range(self.files());
+        InFlight { output_level: self.output_level, lower: lower.into(), upper: upper.into() }
+    }
+
+    /// The edit that takes the inputs out (and, for a trivial move, puts them
+    /// in again one level below), and moves the compaction pointer on.
+    pub(crate) fn edit(&self, family: u32) -> FamilyEdit {
+        let mut edit = FamilyEdit::new(family);
+        for (level, files) in [self.level, self.output_level].into_iter().zip(&self.inputs) {
+            edit.deleted.extend(files.iter().map(|f| (level, f.number)));
+        }
+        if self.trivial_move {
+            let moved = self.inputs[0].iter().map(|f| (self.output_level, Arc::clone(f)));
+            edit.added.extend(moved);
+        }
+        if self.level > 0 && self.reason == Reason::LevelBytes {
+            let (_, upper) = key_range(&self.inputs[0]);
+            edit.compaction_pointers.push((self.level, upper.into()));
+        }
+        edit
+    }
+}
+
+/// The most urgent compaction that can run beside those in flight. `pointers`
+/// are the family's compaction pointers.
+pub(crate) fn pick(
+    version: &Version,
+    options: &ColumnFamilyOptions,
+    in_flight: &[InFlight],
+    pointers: &[Box<[u8]>; LEVELS],
+) -> Option<CompactionPlan> {
+    let scores = scores(version, options);
+    let targets = level_targets(version, options);
+    let mut due: Vec<usize> = (0..LAST).filter(|level| scores[*level] >= 1.0).collect();
+    due.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let picker = Picker { version, options, in_flight };
+    due.into_iter().find_map(|level| {
+        let mut plan = match level {
+            0 => picker.pick_level0(targets.base),
+            _ => picker.pick_level(level, &pointers[level]),
+        }?;
+        plan.score = scores[level];
+        Some(plan)
+    })
+}
+
+/// What [`pick_range`] found.
+#[derive(Debug)]
+pub(crate) enum RangePick {
+    /// The level has no file in the range.
+    Nothing,
+    /// Some of the files are being compacted; ask again when that is over.
+    Busy,
+    Plan(Box<CompactionPlan>),
+}
+
+/// A compaction of all files of `level` with keys between the bounds (both
+/// included; `None` is unbounded) into the level below, from L0 into the base.
+/// Files of the last level are rewritten in place.
+pub(crate) fn pick_range(
+    version: &Version,
+    options: &ColumnFamilyOptions,
+    in_flight: &[InFlight],
+    level: usize,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+) -> RangePick {
+    let picker = Picker { version, options, in_flight };
+    let mut files = version.overlapping(level, lower, upper);
+    if files.is_empty() {
+        return RangePick::Nothing;
+    }
+    let output_level = match level {
+        0 => level_targets(version, options).base,
+        _ => (level + 1).min(LAST),
+    };
+    if level == 0 {
+        if version.files(0).iter().any(|f| f.is_being_compacted()) {
+            return RangePick::Busy;
+        }
+        files = picker.level0_closure(files);
+    }
+    match picker.plan(level, output_level, files, Reason::Manual) {
+        Some(plan) => RangePick::Plan(Box::new(plan)),
+        None => RangePick::Busy,
+    }
+}
+
+struct Picker<'a> {
+    version: &'a Version,
+    options: &'a ColumnFamilyOptions,
+    in_flight: &'a [InFlight],
+}
+
+impl Picker<'_> {
+    /// All of L0; or, when that meets a running compaction below, the oldest
+    /// file with those that overlap it.
+    fn pick_level0(&self, base: usize) -> Option<CompactionPlan> {
+        let files = self.version.files(0);
+        if files.iter().any(|f| f.is_being_compacted()) {
+            return None;
+        }
+        let plan = |files| self.plan(0, base, files, Reason::Level0Files);
+        plan(files.to_vec()).or_else(|| plan(self.level0_closure(vec![Arc::clone(files.last()?)])))
+    }
+
+    /// `files` of L0 and all others that overlap their range, again and again:
+    /// a file left behind would hold older or newer versions of their keys.
+    fn level0_closure(&self, mut files: Vec<Arc<FileMeta>>) -> Vec<Arc<FileMeta>> {
+        loop {
+            let (lower, upper) = key_range(&files);
+            let wider = self.version.overlapping(0, Some(lower), Some(upper));
+            if wider.len() == files.len() {
+                return wider;
+            }
+            files = wider;
+        }
+    }
+
+    /// The file of `level` that overlaps least of the next level, in proportion
+    /// to its size; of equals the first after the pointer.
+    fn pick_level(&self, level: usize, pointer: &[u8]) -> Option<CompactionPlan> {
+        let files = self.version.files(level);
+        let ratios = self.overlap_ratios(level);
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        let before_pointer = |at: usize| &*files[at].smallest.user_key <= pointer;
+        order.sort_by(|a, b| {
+            let by_ratio = ratios[*a].partial_cmp(&ratios[*b]).unwrap_or(Ordering::Equal);
+            by_ratio.then(before_pointer(*a).cmp(&before_pointer(*b))).then(a.cmp(b))
+        });
+        order.into_iter().find_map(|at| {
+            let file = Arc::clone(&files[at]);
+            self.plan(level, level + 1, vec![file], Reason::LevelBytes)
+        })
+    }
+
+    /// Of each file of `level`: overlapped bytes of the next level a byte of it.
+    fn overlap_ratios(&self, level: usize) -> Vec<f64> {
+        let next = self.version.files(level + 1);
+        let mut first = 0;
+        let ratio = |file: &Arc<FileMeta>| {
+            while next.get(first).is_some_and(|n| n.largest.user_key < file.smallest.user_key) {
+                first += 1;
+            }
+            let overlapped = next[first..]
+                .iter()
+                .take_while(|n| n.smallest.user_key <= file.largest.user_key)
+                .fold(0u64, |sum, n| sum.saturating_add(n.size));
+            overlapped as f64 / file.size.max(1) as f64
+        };
+        self.version.files(level).iter().map(ratio).collect()
+    }
+
+    /// The compaction that begins with `files` of `level`, or `None` if it
+    /// would meet one that is running. `files` of L0 are closed already.
+    fn plan(
+        &self,
+        level: usize,
+        output_level: usize,
+        files: Vec<Arc<FileMeta>>,
+        reason: Reason,
+    ) -> Option<CompactionPlan> {
+        let inputs = if level == output_level {
+            [files, vec![]]
+        } else {
+            let (lower, upper) = key_range(&files);
+            let below = self.version.overlapping(output_level, Some(lower), Some(upper));
+            self.widen(level, output_level, [files, below])
+        };
+        if inputs.iter().flatten().any(|f| f.is_being_compacted()) {
+            return None;
+        }
+        let (lower, upper) = key_range(inputs.iter().flatten());
+        let meets = |other: &InFlight| {
+            other.output_level == output_level && *other.lower <= *upper && *other.upper >= *lower
+        };
+        if self.in_flight.iter().any(meets) {
+            return None;
+        }
+        let deeper = |level| self.version.overlapping(level, Some(lower), Some(upper));
+        let grandparents =
+            (output_level + 1..LEVELS).map(deeper).find(|f| !f.is_empty()).unwrap_or_default();
+        let bottommost = grandparents.is_empty();
+        let trivial_move = self.is_trivial(level, output_level, &inputs, bottommost);
+        Some(CompactionPlan {
+            level,
+            output_level,
+            inputs,
+            grandparents,
+            trivial_move,
+            bottommost,
+            score: 0.0,
+            reason,
+        })
+    }
+
+    /// Takes in the files of `level` that lie in the range of the inputs below:
+    /// they cost nothing but their own bytes.
+    fn widen(
+        &self,
+        level: usize,
+        output_level: usize,
+        inputs: [Vec<Arc<FileMeta>>; 2],
+    ) -> [Vec<Arc<FileMeta>>; 2] {
+        // L0 is closed over its own range, and younger files may lie anywhere.
+        if level == 0 || inputs[1].is_empty() {
+            return inputs;
+        }
+        let (lower, upper) = key_range(inputs.iter().flatten());
+        let wider = self.version.overlapping(level, Some(lower), Some(upper));
+        if wider.len() == inputs[0].len() || wider.iter().any(|f| f.is_being_compacted()) {
+            return inputs;
+        }
+        let (lower, upper) = key_range(&wider);
+        let below = self.version.overlapping(output_level, Some(lower), Some(upper));
+        let total = bytes(&wider).saturating_add(bytes(&below));
+        if below.len() > inputs[1].len() || total > self.compaction_bytes_max() {
+            return inputs;
+        }
+        [wider, below]
+    }
+
+    fn compaction_bytes_max(&self) -> u64 {
+        self.options.target_file_bytes.saturating_mul(COMPACTION_FILES_MAX)
+    }
+
+    fn is_trivial(
+        &self,
+        level: usize,
+        output_level: usize,
+        [files, below]: &[Vec<Arc<FileMeta>>; 2],
+        bottommost: bool,
+    ) -> bool {
+        let compression = &self.options.compression;
+        if !below.is_empty()
+            || level == output_level
+            || compression[level] != compression[output_level]
+        {
+            return false;
+        }
+        // A tombstone that reaches the bottom unread would stay there for good.
+        if bottommost && files.iter().any(|f| f.deletes > 0) {
+            return false;
+        }
+        if level == 0 && !self.can_leave_level0(files) {
+            return false;
+        }
+        output_level == LAST
+            || files.iter().all(|f| {
+                let (lower, upper) = (&*f.smallest.user_key, &*f.largest.user_key);
+                let below = self.version.overlapping(output_level + 1, Some(lower), Some(upper));
+                bytes(&below).saturating_add(f.size) <= self.compaction_bytes_max()
+            })
+    }
+
+    /// Whether files of L0 may become files of a sorted level: no user key in
+    /// two of them, and not too small.
+    fn can_leave_level0(&self, files: &[Arc<FileMeta>]) -> bool {
+        let mut sorted: Vec<_> = files.iter().collect();
+        sorted.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        let disjoint = sorted.windows(2).all(|w| w[0].largest.user_key < w[1].smallest.user_key);
+        let mean = bytes(files) / files.len().max(1) as u64;
+        disjoint && mean >= self.options.target_file_bytes / MOVE_SIZE_RATIO_MAX
+    }
+}
+
+fn bytes(files: &[Arc<FileMeta>]) -> u64 {
+    files.iter().fold(0, |sum, f| sum.saturating_add(f.size))
+}
+
+/// The smallest and the largest user key of some files (of none: the empty key).
+fn key_range<'a>(
+    files: impl IntoIterator<Item = &'a Arc<FileMeta>> + Clone,
+) -> (&'a [u8], &'a [u8]) {
+    let lower = files.clone().into_iter().map(|f| &*f.smallest.user_key).min();
+    let upper = files.into_iter().map(|f| &*f.largest.user_key).max();
+    (lower.unwrap_or_default(), upper.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

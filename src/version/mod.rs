@@ -1,0 +1,16 @@
+//! Which tables make up the database, and how that changes durably.
+//!
+//! A [`version::Version`] is an immutable list of tables by level. A change is
+//! an [`edit::VersionEdit`]; [`set::VersionSet`] appends it to the manifest,
+//! syncs, and only then installs the version that [`builder`] made of it.
+
+pub(crate) mod builder;
+pub(crate) mod edit;
+pub(crate) mod filename;
+pub(crate) mod manifest;
+pub(crate) mod set;
+#[expect(clippy::module_inception, reason = "a version is what the layer is named after")]
+pub(crate) mod version;
+
+#[cfg(test)]
+pub(crate) mod test_env;

@@ -1,0 +1,311 @@
+//! The versions of all column families, and how they change durably.
+//!
+//! 1. An edit is validated (the new versions are built), then appended to the
+//!    manifest, then synced, and only then installed: what readers see is
+//!    durable, and what is refused leaves no trace.
+//! 2. A failed append or sync is final. The edit may or may not be on disk, so
+//!    the set refuses every later call with the same cause: nobody may delete
+//!    the inputs of that edit, and nobody may append behind it.
+//! 3. A manifest that an earlier process wrote is never appended to: its tail
+//!    may be torn. The first edit after recovery writes a new one, which begins
+//!    with the whole state; so does an edit that finds the manifest outgrown.
+//!    Order: manifest written and synced, its name synced, `CURRENT` written
+//!    and synced under another name, renamed, the rename synced; and only then
+//!    is the old manifest removed.
+//! 4. File numbers and family identifiers are never used twice.
+//!
+//! The set is not synchronised: its owner keeps it in a mutex, which is held
+//! over the sync. Installing an edit is rare, and edits must be ordered anyhow.
+
+pub(crate) mod state;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::builder::VersionBuilder;
+use super::edit::VersionEdit;
+use super::filename;
+use super::manifest::{ManifestWriter, read_current, read_manifest, write_current};
+use super::version::{FileMeta, Version};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::sstable::Table;
+use crate::types::key::SequenceNumber;
+
+use state::{Family, Replay, State};
+
+/// A manifest is rewritten when it is this many times as large as the state
+/// that it began with (so that rewriting costs a fraction of the appends) ...
+const OUTGROWN_RATIO: u64 = 4;
+/// ... and has at least this many bytes.
+const OUTGROWN_BYTES_MIN: u64 = 1 << 20;
+
+/// The manifest being appended to.
+#[derive(Debug)]
+struct LiveManifest {
+    writer: ManifestWriter,
+    /// Bytes of the state that it began with.
+    snapshot_len: u64,
+}
+
+/// The versions of all families and the manifest that records them.
+#[derive(Debug)]
+pub(crate) struct VersionSet {
+    env: Arc<dyn Env>,
+    dir: PathBuf,
+    state: State,
+    /// `None` until the first edit after recovery.
+    manifest: Option<LiveManifest>,
+    /// The manifest that `CURRENT` names.
+    manifest_number: u64,
+    next_file_number: Arc<AtomicU64>,
+    failed: Option<Arc<Error>>,
+}
+
+impl VersionSet {
+    /// Makes a new, empty database in `dir`, which exists, is locked by the
+    /// caller and whose own name the caller makes durable.
+    pub(crate) fn create(env: Arc<dyn Env>, dir: &Path) -> Result<VersionSet> {
+        let mut set = VersionSet {
+            env,
+            dir: dir.into(),
+            state: State::new_database(),
+            manifest: None,
+            manifest_number: 0,
+            next_file_number: Arc::new(AtomicU64::new(1)),
+            failed: None,
+        };
+        let live = set.start_manifest(&set.state)?;
+        set.manifest_number = live.writer.number();
+        set.manifest = Some(live);
+        Ok(set)
+    }
+
+    /// Reads the state of the database in `dir` and opens its tables. Writes
+    /// nothing.
+    pub(crate) fn recover(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        open_table: &dyn Fn(&FileMeta) -> Result<Arc<Table>>,
+    ) -> Result<VersionSet> {
+        let manifest_number = read_current(&*env, dir)?;
+        let (state, next_file_number) = replay(&*env, dir, manifest_number)?;
+        for (_, file) in state.families.iter().flat_map(|f| f.current.all_files()) {
+            check_table_file(&*env, dir, file)?;
+            let table = open_table(file)?;
+            // Freshly decoded, so nobody has set it.
+            let _ = file.table.set(table);
+        }
+        let next_file_number = Arc::new(AtomicU64::new(next_file_number));
+        let dir = dir.into();
+        Ok(VersionSet {
+            env,
+            dir,
+            state,
+            manifest: None,
+            manifest_number,
+            next_file_number,
+            failed: None,
+        })
+    }
+
+    /// Makes an edit durable and installs it; returns the families whose files
+    /// changed, with their new versions. The caller fills in what it knows
+    /// (never the file number or the format), and has opened added tables.
+    ///
+    /// An edit of a family that was dropped meanwhile is `InvalidArgument`, and
+    /// changes nothing. Every other failure is final: it is `Poisoned` with the
+    /// cause, now and from then on.
+    ///
+    /// # Panics
+    /// If the edit breaks the tree: a bug of the job that made it.
+    pub(crate) fn log_and_apply(
+        &mut self,
+        mut edit: VersionEdit,
+    ) -> Result<Vec<(u32, Arc<Version>)>> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::Poisoned(Arc::clone(cause)));
+        }
+        let (state, changed) = self.next_state(&edit)?;
+        edit.next_file_number = Some(self.peek_file_number());
+        match self.persist(&edit, &state) {
+            Ok(()) => {
+                self.state = state;
+                Ok(changed)
+            }
+            Err(cause) => {
+                let cause = Arc::new(cause);
+                self.failed = Some(Arc::clone(&cause));
+                Err(Error::Poisoned(cause))
+            }
+        }
+    }
+
+    /// The state after `edit`, and the versions that it changes.
+    #[expect(clippy::type_complexity, reason = "one private caller")]
+    fn next_state(&self, edit: &VersionEdit) -> Result<(State, Vec<(u32, Arc<Version>)>)> {
+        let adds = |id| edit.families_added.iter().any(|(added, _)| *added == id);
+        let known = |id: &u32| self.state.find(*id).is_some() || adds(*id);
+        let mut named = edit.edits.iter().map(|e| &e.family).chain(&edit.families_dropped);
+        if !named.all(known) {
+            return Err(Error::invalid("column family was dropped"));
+        }
+        let mut state = self.state.clone();
+        let mut changed = vec![];
+        let mut build = || -> Result<(), &'static str> {
+            state.apply_scalars(edit)?;
+            for part in &edit.edits {
+                if part.added.is_empty() && part.deleted.is_empty() {
+                    continue;
+                }
+                let at = state.find(part.family).ok_or("edit of an unknown column family")?;
+                let mut builder = VersionBuilder::new(Arc::clone(&state.families[at].current));
+                builder.apply(part)?;
+                state.families[at].current = Arc::new(builder.finish()?);
+                changed.retain(|(id, _)| *id != part.family);
+                changed.push((part.family, Arc::clone(&state.families[at].current)));
+            }
+            state.drop_families(edit)
+        };
+        if let Err(what) = build() {
+            panic!("a job's edit breaks the tree: {what}");
+        }
+        Ok((state, changed))
+    }
+
+    /// Makes `edit`, which leads to `state`, durable.
+    fn persist(&mut self, edit: &VersionEdit, state: &State) -> Result<()> {
+        if let Some(live) = self.manifest.as_mut().filter(|live| !live.is_outgrown()) {
+            live.writer.append(edit)?;
+            return live.writer.sync();
+        }
+        let live = self.start_manifest(state)?;
+        let old = std::mem::replace(&mut self.manifest_number, live.writer.number());
+        self.manifest = Some(live);
+        // Nothing names the old manifest any more; if it cannot be removed now,
+        // the next open finds and removes it.
+        let _ = self.env.remove(&filename::manifest_path(&self.dir, old));
+        Ok(())
+    }
+
+    /// Writes a manifest that says `state`, and makes `CURRENT` name it.
+    fn start_manifest(&self, state: &State) -> Result<LiveManifest> {
+        let number = self.new_file_number();
+        let mut writer = ManifestWriter::create(&*self.env, &self.dir, number)?;
+        writer.append(&state.snapshot(self.peek_file_number()))?;
+        writer.sync()?;
+        self.env.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+        write_current(&*self.env, &self.dir, number)?;
+        Ok(LiveManifest { snapshot_len: writer.len(), writer })
+    }
+
+    /// A number for a new file.
+    pub(crate) fn new_file_number(&self) -> u64 {
+        // Relaxed: only uniqueness matters. A number becomes part of the durable
+        // state with the edit that names the file.
+        self.next_file_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The counter behind [`new_file_number`](Self::new_file_number), for those
+    /// who do not hold the set.
+    pub(crate) fn file_numbers(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.next_file_number)
+    }
+
+    fn peek_file_number(&self) -> u64 {
+        // Relaxed: numbers given out before this edit's files got theirs are
+        // seen, since the caller's lock orders them; later ones need not be.
+        self.next_file_number.load(Ordering::Relaxed)
+    }
+
+    /// Keeps `number`, seen on a file in the directory, from being given out.
+    pub(crate) fn mark_file_number_used(&self, number: u64) {
+        // Relaxed: as for giving them out.
+        self.next_file_number.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// An identifier for a new family; it is used up by the edit that adds it.
+    pub(crate) fn next_family(&self) -> u32 {
+        self.state.next_family
+    }
+
+    /// All families, by identifier.
+    pub(crate) fn families(&self) -> &[Family] {
+        &self.state.families
+    }
+
+    pub(crate) fn family(&self, id: u32) -> Option<&Family> {
+        self.state.find(id).map(|at| &self.state.families[at])
+    }
+
+    /// The oldest log that recovery must replay.
+    pub(crate) fn log_number(&self) -> u64 {
+        self.state.log_number
+    }
+
+    /// The largest sequence number that an edit has stated.
+    pub(crate) fn last_sequence(&self) -> SequenceNumber {
+        self.state.last_sequence
+    }
+
+    /// The manifest that `CURRENT` names; any other is garbage.
+    pub(crate) fn manifest_number(&self) -> u64 {
+        self.manifest_number
+    }
+
+    /// Why the set refuses edits, if it does.
+    pub(crate) fn failure(&self) -> Option<&Arc<Error>> {
+        self.failed.as_ref()
+    }
+
+    /// Numbers of the tables in the current versions. After a failure others may
+    /// be live as well: nothing may be purged then (rule 2).
+    pub(crate) fn live_files(&self) -> HashSet<u64> {
+        let families = self.state.families.iter();
+        families.flat_map(|f| f.current.all_files()).map(|(_, f)| f.number).collect()
+    }
+}
+
+impl LiveManifest {
+    fn is_outgrown(&self) -> bool {
+        let len = self.writer.len();
+        len > OUTGROWN_BYTES_MIN && len > OUTGROWN_RATIO.saturating_mul(self.snapshot_len)
+    }
+}
+
+/// The state that a manifest says, and the first file number it leaves free.
+fn replay(env: &dyn Env, dir: &Path, number: u64) -> Result<(State, u64)> {
+    let path = filename::manifest_path(dir, number);
+    let bytes = env.read(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::corruption(&path, 0, "named by CURRENT, but missing"),
+        _ => Error::io("read", &path, e),
+    })?;
+    let mut replay = Replay::new(number);
+    read_manifest(&path, &bytes, number, &mut |edit, offset| {
+        replay.apply(&edit).map_err(|what| Error::corruption(&path, offset, what))
+    })?;
+    let end = bytes.len() as u64;
+    replay.finish().map_err(|what| Error::corruption(&path, end, what))
+}
+
+/// Whether a live table is there, as long as it was when it was written.
+fn check_table_file(env: &dyn Env, dir: &Path, file: &FileMeta) -> Result<()> {
+    let path = filename::table_path(dir, file.number);
+    match env.file_len(&path) {
+        Ok(len) if len == file.size => Ok(()),
+        Ok(len) => {
+            let what = format!("table has {len} bytes, the manifest says {}", file.size);
+            Err(Error::corruption(path, len.min(file.size), what))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(Error::corruption(path, 0, "table is in the manifest, but missing"))
+        }
+        Err(e) => Err(Error::io("stat", path, e)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
