@@ -3,6 +3,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
 
+mod batch;
 mod config;
 pub mod env;
 mod error;
@@ -12,6 +13,7 @@ mod types;
 mod util;
 mod wal;
 
+pub use batch::WriteBatch;
 pub use config::{
     ColumnFamilyOptions, Compression, Options, ReadOptions, VerifyChecksums, WalIo, WalRecovery,
     WriteOptions,
