@@ -105,18 +105,44 @@ pub(crate) fn record_len(offset: u64, payload_len: usize) -> u64 {
 /// The header of a fragment whose payload is the concatenation of `parts`.
 #[inline]
 pub(crate) fn header(kind: FragmentType, log_number: u32, parts: &[&[u8]]) -> [u8; HEADER_LEN] {
-    let len: usize = parts.iter().map(|p| p.len()).sum();
+    header_over(kind, log_number, parts.iter().copied())
+}
+
+/// [`header`] over parts that an iterator yields.
+#[inline]
+pub(crate) fn header_over<'a>(
+    kind: FragmentType,
+    log_number: u32,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
-    header[4..6].copy_from_slice(&(len as u16).to_le_bytes());
     header[6] = kind as u8;
     header[7..11].copy_from_slice(&log_number.to_le_bytes());
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[6..]);
+    let mut len = 0;
     for part in parts {
+        len += part.len();
         hasher.update(part);
     }
+    debug_assert!(HEADER_LEN + len <= BLOCK_LEN);
+    header[4..6].copy_from_slice(&(len as u16).to_le_bytes());
     header[..4].copy_from_slice(&checksum::mask(hasher.finalize()).to_le_bytes());
     header
+}
+
+/// Fills in the header of a contiguous fragment: room for the header, then the
+/// payload. One pass of the checksum, which is several times faster over
+/// contiguous bytes than over short parts.
+#[inline]
+pub(crate) fn seal(fragment: &mut [u8], kind: FragmentType, log_number: u32) {
+    let len = fragment.len() - HEADER_LEN;
+    debug_assert!(fragment.len() <= BLOCK_LEN);
+    fragment[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+    fragment[6] = kind as u8;
+    fragment[7..11].copy_from_slice(&log_number.to_le_bytes());
+    let stored = checksum::checksum(&[&fragment[6..]]);
+    fragment[..4].copy_from_slice(&stored.to_le_bytes());
 }
 
 /// Appends a whole record to `out`, whose end is file offset `offset`.
@@ -168,6 +194,17 @@ impl<'a> RecordReader<'a> {
     /// After `Bad`: goes on at the next block boundary (salvage only).
     pub(crate) fn skip_block(&mut self) {
         self.offset = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
+    }
+
+    /// Whether intact fragments of this log stand somewhere after the current
+    /// position: then an `End` there is a hole, not the end. Looks at every
+    /// byte of the current block and at the start of each later one, where a
+    /// log that goes on always has a fragment.
+    pub(crate) fn goes_on(&self) -> bool {
+        let block_end = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
+        let here = self.offset + 1..block_end.min(self.bytes.len());
+        let later = (block_end..self.bytes.len()).step_by(BLOCK_LEN);
+        here.chain(later).any(|at| matches!(self.fragment(at), Ok(Some(_))))
     }
 
     /// The next record. After `End` or `Bad` the position is where it was.

@@ -1,0 +1,447 @@
+//! Logs prepared ahead of their use, and obsolete ones taken back.
+//!
+//! Creating a log allocates its space on the device and syncs the directory:
+//! milliseconds. So a thread keeps one spare ready, and a rotation under the
+//! commit lock takes it without a system call. The same thread populates the
+//! pages of the log in use ahead of its writers, and does what takes long
+//! about obsolete logs: unmapping, removing.
+//!
+//! 1. A log is handed out only after its directory entry was synced: what is
+//!    later synced into it cannot be lost with its name.
+//! 2. Logs are handed out in ascending order of their numbers. A spare that
+//!    was passed over (too small, or finished late) is never used under its
+//!    number; it gets a new one like any other retired file.
+//! 3. A retired file waits under its old number, which is below every live
+//!    log's or names a log that was never opened; either way recovery ignores
+//!    it. Under its new number all that it holds is of another log, and so
+//!    reads as unused.
+//! 4. Nobody writes to a log that was handed back, for its file may come back
+//!    as another log. (Whoever gave it a further name shares that fate: copy
+//!    logs into a checkpoint, never link them.)
+//! 5. At most [`RETAINED_MAX`] files of exactly the segment size wait.
+//!
+//! Lock order: `State` is innermost; nothing is called while it is held.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::{io, mem};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::writer::LogWriter;
+use super::{OPENING_LEN, format, log_file_name};
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+/// Retired logs kept for reuse.
+const RETAINED_MAX: usize = 2;
+/// How far past the reserved position a log is populated.
+const POPULATE_AHEAD: u64 = 4 << 20;
+/// Populated in steps of this size, so that each holds the mapping briefly.
+const POPULATE_STEP: u64 = 512 << 10;
+/// The thread is woken when less than this is left populated.
+const POPULATE_LOW: u64 = POPULATE_AHEAD / 2;
+
+/// Hands out logs and takes them back.
+#[derive(Debug)]
+pub(crate) struct LogPool {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    env: Arc<dyn Env>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    mapped: bool,
+    /// File numbers, shared with tables.
+    next_number: Arc<AtomicU64>,
+    state: Mutex<State>,
+    /// Tells the thread that there is work.
+    work: Condvar,
+    /// Tells `take` and `wait_idle` that the thread finished something.
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spare: Option<Arc<LogWriter>>,
+    want_spare: bool,
+    /// The thread is preparing a spare, or is about to.
+    preparing: bool,
+    /// The first failure since a log was last prepared.
+    failure: Option<Error>,
+    /// Number of the log handed out last.
+    last_taken: u64,
+    /// The log in use, populated by the thread when asked.
+    current: Option<Arc<LogWriter>>,
+    want_populate: bool,
+    /// Handed back, not yet looked at.
+    returned: Vec<Retired>,
+    /// Files of the segment size that wait for reuse.
+    retained: Vec<Retired>,
+    busy: bool,
+    shutdown: bool,
+    /// The thread has ended, by shutdown or by a panic.
+    ended: bool,
+}
+
+/// A log file that is no longer in use.
+#[derive(Debug)]
+struct Retired {
+    path: PathBuf,
+    /// Its mapping, dropped by the thread.
+    log: Option<Arc<LogWriter>>,
+}
+
+impl LogPool {
+    /// Starts the thread, which at once prepares the first spare.
+    pub(crate) fn start(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        segment_bytes: u64,
+        mapped: bool,
+        next_number: Arc<AtomicU64>,
+    ) -> Result<LogPool> {
+        // 0 stands for "no log" in an opening record.
+        assert_ne!(next_number.load(Ordering::Relaxed), 0, "file numbers begin at 1");
+        // Preparing from the start: the first `take` waits instead of racing.
+        let state = State { want_spare: true, preparing: true, ..State::default() };
+        let shared = Arc::new(Shared {
+            env,
+            dir: dir.into(),
+            segment_bytes: segment_bytes.max(OPENING_LEN as u64),
+            mapped,
+            next_number,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let run = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("aidb-wal".into())
+            .spawn(move || run.run())
+            .map_err(|e| Error::io("start a thread for", dir, e))?;
+        Ok(LogPool { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The next log: empty, its name durable, with room for the opening record
+    /// and a record of `min_payload` bytes. Makes no system call when the
+    /// spare is ready and large enough, and otherwise creates a log.
+    pub(crate) fn take(&self, min_payload: usize) -> Result<Arc<LogWriter>> {
+        let shared = &*self.shared;
+        let opening = OPENING_LEN as u64;
+        let capacity = opening + format::record_len(opening, min_payload);
+        let mut state = shared.state.lock();
+        while state.preparing && state.spare.is_none() && capacity <= shared.segment_bytes {
+            // A second log would only compete with the one that is coming.
+            shared.done.wait(&mut state);
+        }
+        if let Some(spare) = state.spare.take() {
+            if spare.capacity() >= capacity {
+                shared.hand_out(state, &spare);
+                return Ok(spare);
+            }
+            state.returned.push(Retired::from(spare));
+        }
+        drop(state);
+        loop {
+            let log = match shared.prepare(capacity.max(shared.segment_bytes), POPULATE_STEP) {
+                Ok(log) => log,
+                Err(error) => {
+                    let mut state = shared.state.lock();
+                    state.want_spare = true;
+                    shared.work.notify_one();
+                    return Err(state.failure.take().unwrap_or(error));
+                }
+            };
+            let mut state = shared.state.lock();
+            if log.number() > state.last_taken {
+                state.failure = None;
+                shared.hand_out(state, &log);
+                return Ok(log);
+            }
+            state.returned.push(Retired::from(log));
+        }
+    }
+
+    /// Called by writers after each reservation: populates further ahead when
+    /// they come close to what is populated. Two loads and a compare.
+    #[inline]
+    pub(crate) fn note_progress(&self, log: &LogWriter) {
+        // Relaxed: a hint; a stale mark costs page faults or one more wake-up.
+        if log.end() >= log.wake_at.load(Ordering::Relaxed) {
+            self.wake_to_populate(log);
+        }
+    }
+
+    #[cold]
+    fn wake_to_populate(&self, log: &LogWriter) {
+        // Relaxed: the swap only elects one of those who crossed the mark.
+        if log.wake_at.swap(u64::MAX, Ordering::Relaxed) != u64::MAX {
+            self.shared.state.lock().want_populate = true;
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Takes back a log whose contents are obsolete, durably so: the manifest
+    /// that no longer needs it is synced. Returns at once.
+    pub(crate) fn recycle(&self, log: Arc<LogWriter>) {
+        self.retire(Retired::from(log));
+    }
+
+    /// [`recycle`](Self::recycle) for a log that an earlier process wrote.
+    pub(crate) fn recycle_file(&self, path: PathBuf) {
+        self.retire(Retired { path, log: None });
+    }
+
+    fn retire(&self, retired: Retired) {
+        let mut state = self.shared.state.lock();
+        if state.ended {
+            drop(state);
+            self.shared.remove(retired);
+            return;
+        }
+        state.returned.push(retired);
+        self.shared.work.notify_one();
+    }
+
+    /// Waits until the thread has nothing to do.
+    pub(crate) fn wait_idle(&self) {
+        let mut state = self.shared.state.lock();
+        while !state.ended && (state.busy || state.has_work()) {
+            self.shared.done.wait(&mut state);
+        }
+    }
+
+    /// Ends the thread and removes the spare and the retired logs. The log in
+    /// use stays. Further calls do nothing.
+    pub(crate) fn shutdown(&self) {
+        self.shared.state.lock().shutdown = true;
+        self.shared.work.notify_one();
+        let Some(thread) = self.thread.lock().take() else { return };
+        // A panic of the thread has ended it, which is all that is asked here.
+        let _ = thread.join();
+        let mut state = self.shared.state.lock();
+        let mut unused = mem::take(&mut state.returned);
+        unused.append(&mut state.retained);
+        unused.extend(state.spare.take().map(Retired::from));
+        state.current = None;
+        drop(state);
+        unused.into_iter().for_each(|retired| self.shared.remove(retired));
+    }
+}
+
+impl Drop for LogPool {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl From<Arc<LogWriter>> for Retired {
+    fn from(log: Arc<LogWriter>) -> Retired {
+        Retired { path: log.path().into(), log: Some(log) }
+    }
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        self.want_spare || self.want_populate || !self.returned.is_empty()
+    }
+}
+
+/// One piece of the thread's work.
+enum Job {
+    Spare,
+    Populate(Option<Arc<LogWriter>>),
+    Sort(Vec<Retired>),
+}
+
+/// Marks the thread as ended however it ends, so that nobody waits for it.
+struct EndGuard<'a>(&'a Shared);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        (state.preparing, state.busy, state.ended) = (false, false, true);
+        self.0.done.notify_all();
+    }
+}
+
+impl Shared {
+    /// Makes `log` the log in use and asks for the next spare.
+    fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
+        state.last_taken = log.number();
+        let previous = state.current.replace(Arc::clone(log));
+        state.want_spare = true;
+        state.want_populate = true;
+        drop(state);
+        self.work.notify_one();
+        // Outside the lock: the last reference unmaps the file.
+        drop(previous);
+    }
+
+    fn run(&self) {
+        let _guard = EndGuard(self);
+        while let Some(job) = self.next_job() {
+            match job {
+                Job::Populate(log) => log.iter().for_each(|log| self.populate_ahead(log)),
+                Job::Spare => self.prepare_spare(),
+                Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
+            }
+        }
+    }
+
+    /// Waits for work; `None` at shutdown. What is due is decided under the
+    /// lock under which it is asked for, so that no wake-up is lost.
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        state.busy = false;
+        loop {
+            if state.shutdown {
+                return None;
+            }
+            state.busy = true;
+            // Writers suffer first from a lack of populated pages.
+            if mem::take(&mut state.want_populate) {
+                return Some(Job::Populate(state.current.clone()));
+            }
+            // Before the spare, which may be one of these.
+            if !state.returned.is_empty() {
+                return Some(Job::Sort(mem::take(&mut state.returned)));
+            }
+            if mem::take(&mut state.want_spare) && state.spare.is_none() {
+                state.preparing = true;
+                return Some(Job::Spare);
+            }
+            state.busy = false;
+            self.done.notify_all();
+            self.work.wait(&mut state);
+        }
+    }
+
+    fn prepare_spare(&self) {
+        let prepared = self.prepare(self.segment_bytes, POPULATE_AHEAD);
+        let mut state = self.state.lock();
+        state.preparing = false;
+        match prepared {
+            Ok(log) if log.number() > state.last_taken => {
+                state.failure = None;
+                state.spare = Some(log);
+            }
+            Ok(log) => {
+                // A larger log was taken meanwhile, under a later number.
+                state.returned.push(Retired::from(log));
+                state.want_spare = true;
+            }
+            // Not tried again until the next take: that one reports it.
+            Err(error) => {
+                state.failure.get_or_insert(error);
+            }
+        }
+        self.done.notify_all();
+    }
+
+    /// A log ready for use, from a retired file if there is one of that size,
+    /// with its first `populate` bytes populated.
+    fn prepare(&self, capacity: u64, populate: u64) -> Result<Arc<LogWriter>> {
+        let mut retired = None;
+        if capacity == self.segment_bytes {
+            retired = self.state.lock().retained.pop();
+        }
+        let reused = retired.map(|retired| {
+            let reused = self.create(capacity, Some(&retired.path));
+            if reused.is_err() {
+                self.remove(retired);
+            }
+            reused
+        });
+        // What cannot be reused is no loss; a fresh file may do.
+        let log = match reused {
+            Some(Ok(log)) => log,
+            _ => self.create(capacity, None)?,
+        };
+        self.populate(&log, populate);
+        Ok(Arc::new(log))
+    }
+
+    /// Makes a log under the next number: a new file, or `from` renamed.
+    fn create(&self, capacity: u64, from: Option<&Path>) -> Result<LogWriter> {
+        // Relaxed: only uniqueness and order matter, which the atomicity gives.
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(log_file_name(number));
+        if let Some(from) = from {
+            self.env.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
+        }
+        let open = || -> Result<_, (&'static str, &Path, io::Error)> {
+            let file = self
+                .env
+                .open_wal(&path, capacity, self.mapped, from.is_some())
+                .map_err(|e| ("create", &*path, e))?;
+            self.env.sync_dir(&self.dir).map_err(|e| ("sync", &*self.dir, e))?;
+            Ok(file)
+        };
+        match open() {
+            Ok(file) => Ok(LogWriter::new(file, number, path)),
+            Err((op, at, source)) => {
+                let error = Error::io(op, at, source);
+                self.remove(Retired { path, log: None });
+                Err(error)
+            }
+        }
+    }
+
+    /// Populates the next `len` bytes of a log and sets the mark at which its
+    /// writers ask for more.
+    fn populate(&self, log: &LogWriter, len: u64) {
+        // Relaxed, here and below: one thread at a time populates a log, first
+        // its creator, then the pool's thread, which got it through the lock.
+        let from = log.populated.load(Ordering::Relaxed).max(log.end());
+        let to = (from + len).min(log.capacity());
+        let step = |at: u64| log.file().populate(at, POPULATE_STEP.min(to - at));
+        let useful = log.file().is_mapped()
+            && (from..to).step_by(POPULATE_STEP as usize).try_for_each(step).is_ok();
+        log.populated.store(to, Ordering::Relaxed);
+        // A hint that fails once is not tried again.
+        let more = useful && to < log.capacity();
+        let mark = if more { to.saturating_sub(POPULATE_LOW) } else { u64::MAX };
+        log.wake_at.store(mark, Ordering::Relaxed);
+    }
+
+    fn populate_ahead(&self, log: &LogWriter) {
+        loop {
+            let populated = log.populated.load(Ordering::Relaxed);
+            let due = (log.end() + POPULATE_AHEAD).min(log.capacity());
+            if populated >= due {
+                return;
+            }
+            self.populate(log, due - populated.max(log.end()));
+        }
+    }
+
+    /// Keeps a returned log for reuse or removes it.
+    fn sort(&self, mut retired: Retired) {
+        let capacity = match &retired.log {
+            Some(log) => Some(log.capacity()),
+            None => self.env.file_len(&retired.path).ok(),
+        };
+        retired.log = None;
+        if capacity == Some(self.segment_bytes) {
+            let mut state = self.state.lock();
+            if state.retained.len() < RETAINED_MAX && !state.shutdown {
+                state.retained.push(retired);
+                return;
+            }
+        }
+        self.remove(retired);
+    }
+
+    fn remove(&self, retired: Retired) {
+        // A file that stays is only space: recovery ignores it, and the next
+        // open removes it.
+        let _ = self.env.remove(&retired.path);
+    }
+}
