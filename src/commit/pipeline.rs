@@ -289,22 +289,19 @@ impl Pipeline {
     ) -> Result<Option<Reserved>> {
         let mut targets = Targets::default();
         for total in c.totals() {
-            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
-            let family = state.family(total.family)?;
-            let range = match family.mem.reserve(bytes) {
-                Some(range) => range,
-                None => {
-                    if !self.make_room(state, total.family, bytes)? {
-                        return Ok(None);
-                    }
-                    let family = state.family(total.family)?;
-                    family.mem.reserve(bytes).expect("a fresh memtable was made to fit")
+            let (count, bytes) = (total.count as usize, total.key_value_bytes);
+            let mut reserved = state.family(total.cf)?.mem.reserve(count, bytes);
+            if reserved.is_none() {
+                if !self.make_room(state, total.cf, MemTable::bytes_for(count, bytes))? {
+                    return Ok(None);
                 }
-            };
-            let family = state.family(total.family)?;
+                reserved = state.family(total.cf)?.mem.reserve(count, bytes);
+            }
+            let range = reserved.expect("a fresh memtable was made to fit");
+            let family = state.family(total.cf)?;
             family.dirty = true;
             let mem = Arc::clone(&family.mem);
-            targets.push(Target { family: total.family, mem, range });
+            targets.push(Target { family: total.cf, mem, range });
         }
         let log = if o.disable_wal { None } else { Some(self.reserve_log(state, c)?) };
         let first = state.last_sequence + 1;
@@ -315,12 +312,12 @@ impl Pipeline {
                 state.last_logged = last;
                 let number = log.number();
                 for total in c.totals() {
-                    state.family(total.family)?.first_log.get_or_insert(number);
+                    state.family(total.cf)?.first_log.get_or_insert(number);
                 }
             }
             None => {
                 for total in c.totals() {
-                    state.family(total.family)?.unlogged = true;
+                    state.family(total.cf)?.unlogged = true;
                 }
             }
         }
@@ -381,7 +378,7 @@ impl Pipeline {
     fn switch_memtable(&self, state: &mut State, family: u32, bytes: usize) -> Result<()> {
         let (id, last) = (state.next_mem_id, state.last_sequence);
         let writer = state.family(family)?;
-        let capacity = MemTable::capacity_for(writer.options.write_buffer_bytes, bytes);
+        let capacity = MemTablePool::capacity_for(writer.options.write_buffer_bytes, bytes);
         let next = self.mems.take(id, capacity, writer.mem.learned_prefix())?;
         let old = std::mem::replace(&mut writer.mem, Arc::clone(&next));
         writer.view.switch_memtable(next, writer.dirty.then_some(last));
@@ -525,7 +522,7 @@ impl Pipeline {
             state.next_mem_id += 1;
             state.next_mem_id - 1
         };
-        let capacity = MemTable::capacity_for(options.write_buffer_bytes, 0);
+        let capacity = MemTablePool::capacity_for(options.write_buffer_bytes, 0);
         self.mems.take(id, capacity, Default::default())
     }
 

@@ -26,6 +26,7 @@ mod arena;
 mod index;
 mod iterator;
 mod node;
+mod pool;
 mod skiplist;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use arena::ArenaRange;
 pub(crate) use iterator::MemTableIter;
+pub(crate) use pool::MemTablePool;
 
 use crate::types::key::{KEY_LEN_MAX, PrefixMap, SeqType, VALUE_LEN_MAX};
 use crate::types::slice::{Owner, Pinned, Slice};
@@ -75,6 +77,12 @@ impl MemTable {
         self.list.reset(prefix);
         self.index.reset();
         *self.entries.0.get_mut() = 0;
+    }
+
+    /// Names an empty memtable and tells it what its keys will share.
+    fn prepare(&mut self, id: u64, prefix: PrefixMap) {
+        self.id = id;
+        self.list.set_prefix(prefix);
     }
 
     /// How much of the capacity `count` entries take at most, `key_value_bytes`

@@ -1,0 +1,93 @@
+//! What can be committed: one entry, or a batch.
+
+use crate::batch::{FamilyTotals, SingleEntry, WriteBatch, encode_header};
+use crate::commit::pipeline::{Commit, Target, Targets};
+use crate::env::WalRange;
+use crate::error::Result;
+use crate::types::key::{SeqType, SequenceNumber, ValueType, hash_key};
+use crate::wal::writer::LogWriter;
+
+/// One put or delete, logged and applied from where its key and value are.
+#[derive(Debug)]
+pub(crate) struct Single<'a> {
+    entry: SingleEntry<'a>,
+    totals: [FamilyTotals; 1],
+    value_type: ValueType,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Single<'a> {
+    /// Fails when key or value exceed their limits.
+    #[inline]
+    pub(crate) fn new(
+        family: u32,
+        value_type: ValueType,
+        key: &'a [u8],
+        value: &'a [u8],
+    ) -> Result<Single<'a>> {
+        let entry = SingleEntry::new(family, value_type, key, value)?;
+        let totals =
+            [FamilyTotals { cf: family, count: 1, key_value_bytes: key.len() + value.len() }];
+        Ok(Single { entry, totals, value_type, key, value })
+    }
+}
+
+impl Commit for Single<'_> {
+    fn count(&self) -> u32 {
+        1
+    }
+
+    fn payload_len(&self) -> usize {
+        self.entry.payload_len()
+    }
+
+    fn totals(&self) -> &[FamilyTotals] {
+        &self.totals
+    }
+
+    #[inline]
+    fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()> {
+        self.entry.set_sequence(first);
+        log.write(range, &self.entry.parts())
+    }
+
+    #[inline]
+    fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
+        let Target { mem, range, .. } = targets.of(self.totals[0].cf);
+        let seq_type = SeqType::new(first, self.value_type);
+        mem.insert(range, hash_key(self.key), self.key, seq_type, self.value);
+    }
+}
+
+/// A batch, already checked.
+#[derive(Debug)]
+pub(crate) struct Batch<'a>(pub(crate) &'a WriteBatch);
+
+impl Commit for Batch<'_> {
+    fn count(&self) -> u32 {
+        // A batch holds at most u32::MAX entries: `WriteBatch::validate`.
+        self.0.len() as u32
+    }
+
+    fn payload_len(&self) -> usize {
+        self.0.byte_len()
+    }
+
+    fn totals(&self) -> &[FamilyTotals] {
+        self.0.totals()
+    }
+
+    fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()> {
+        log.write(range, &[&encode_header(first, self.count()), self.0.entry_bytes()])
+    }
+
+    fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
+        let entries = self.0.entries().map(|e| e.expect("a batch decodes what it encoded"));
+        for (sequence, entry) in (first..).zip(entries) {
+            let Target { mem, range, .. } = targets.of(entry.cf);
+            let seq_type = SeqType::new(sequence, entry.value_type);
+            mem.insert(range, hash_key(entry.key), entry.key, seq_type, entry.value);
+        }
+    }
+}
