@@ -3,11 +3,15 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
 
+mod cache;
+mod compress;
 mod config;
 pub mod env;
 mod error;
+mod filter;
 mod iterator;
 mod snapshot;
+mod sstable;
 mod types;
 mod util;
 mod wal;
