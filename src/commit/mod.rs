@@ -5,7 +5,9 @@ mod pipeline;
 mod publish;
 mod stall;
 mod sync;
+mod write;
 
 pub(crate) use failure::Failure;
-pub(crate) use pipeline::{Commit, FamilyWriter, FlushTarget, Pipeline, PipelineParts};
-pub(crate) use stall::{Pressure, Stall};
+pub(crate) use pipeline::{FamilyWriter, FlushDue, FlushTarget, Pipeline, PipelineParts};
+pub(crate) use stall::Pressure;
+pub(crate) use write::{Batch, Single};

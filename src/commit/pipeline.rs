@@ -37,8 +37,9 @@ use crate::env::WalRange;
 use crate::error::{Error, Result};
 use crate::memtable::{ArenaRange, MemTable, MemTablePool};
 use crate::types::key::SequenceNumber;
-use crate::version::View;
-use crate::wal::{LogPool, LogWriter};
+use crate::version::view::View;
+use crate::wal::pool::LogPool;
+use crate::wal::writer::LogWriter;
 
 /// Something to commit: one entry or a batch.
 pub(crate) trait Commit {
@@ -49,7 +50,7 @@ pub(crate) trait Commit {
     /// What it adds to each family it touches.
     fn totals(&self) -> &[FamilyTotals];
     /// Writes its record.
-    fn log(&self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;
+    fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;
     /// Inserts the entries; `targets` are in the order of `totals`.
     fn apply(&self, first: SequenceNumber, targets: &mut Targets);
 }
@@ -223,7 +224,7 @@ impl Pipeline {
 
     /// Commits; returns the last sequence number it took.
     #[inline]
-    pub(crate) fn write(&self, c: &impl Commit, o: &WriteOptions) -> Result<SequenceNumber> {
+    pub(crate) fn write(&self, c: &mut impl Commit, o: &WriteOptions) -> Result<SequenceNumber> {
         if o.sync && o.disable_wal {
             return Err(Error::invalid("a write without the log cannot be synced"));
         }

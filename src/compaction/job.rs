@@ -27,7 +27,7 @@ pub(crate) fn run(
     context: &TableContext,
     options: &ColumnFamilyOptions,
     plan: &CompactionPlan,
-    version: &Version,
+    version: &Arc<Version>,
     snapshots: &[SequenceNumber],
     threads: usize,
 ) -> Result<Outcome> {
@@ -38,7 +38,7 @@ pub(crate) fn run(
         _ => run_parallel(&shared, &ranges)?,
     };
     Ok(Outcome {
-        bytes_read: plan.inputs.iter().flatten().map(|f| f.size).sum(),
+        bytes_read: plan.input_bytes(),
         bytes_written: outputs.iter().map(|f| f.size).sum(),
         outputs,
     })
@@ -75,13 +75,12 @@ fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<File
 /// Cuts the plan's keys into at most `threads` ranges of similar size; small
 /// jobs stay whole.
 fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -> Vec<KeyRange> {
-    let bytes: u64 = plan.inputs.iter().flatten().map(|f| f.size).sum();
-    let pieces = (bytes / options.target_file_bytes.max(1)).min(threads as u64).max(1) as usize;
+    let pieces = (plan.input_bytes() / options.target_file_bytes.max(1)).min(threads as u64).max(1) as usize;
     if pieces == 1 {
         return vec![KeyRange::default()];
     }
     let mut keys: Vec<Box<[u8]>> =
-        plan.inputs.iter().flatten().flat_map(|f| f.table().split_keys(4 * pieces)).collect();
+        plan.files().flat_map(|f| f.table().split_keys(4 * pieces)).collect();
     keys.sort_unstable();
     keys.dedup();
     let cut = |i: usize| keys.get(i * keys.len() / pieces).cloned();

@@ -9,7 +9,7 @@ use crate::config::ColumnFamilyOptions;
 use crate::error::Result;
 use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
-use crate::version::{AbsentBelow, FileMeta, Version};
+use crate::version::{BelowCursor, FileMeta, Version};
 
 const CANCEL_CHECK_ENTRIES: usize = 4096;
 /// An output table may overlap this many target sizes of the level below the
@@ -29,7 +29,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) context: &'a TableContext,
     pub(crate) options: &'a ColumnFamilyOptions,
     pub(crate) plan: &'a CompactionPlan,
-    pub(crate) version: &'a Version,
+    pub(crate) version: &'a Arc<Version>,
     pub(crate) snapshots: &'a [SequenceNumber],
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
         None => entries.seek_to_first()?,
     }
     let mut filter = VersionFilter::new(shared.snapshots.to_vec());
-    let mut below = AbsentBelow::new(shared.version, plan.output_level);
+    let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
     let mut overlap = Overlap::new(&plan.grandparents);
     let target = options.target_file_bytes;
     let mut output = OutputWriter::new(context, options, plan.output_level, target);
@@ -80,7 +80,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
                 overlap.restart();
             }
         }
-        let verdict = filter.judge(key, entries.seq_type(), |key| below.check(key));
+        let verdict = filter.judge(key, entries.seq_type(), |key| below.key_absent_below(key));
         if let Verdict::Keep(seq_type) = verdict {
             output.add(InternalKeyRef::new(key, seq_type), entries.value())?;
         }

@@ -244,10 +244,11 @@ impl Window {
             }
         }
         runs.extend(
-            sv.version.level0().iter().map(|f| RunIter::Table(f.table().iter(self.fill_cache))),
+            sv.version.files(0).iter().map(|f| RunIter::Table(f.table().iter(self.fill_cache))),
         );
-        for files in sv.version.sorted_levels().filter(|files| !files.is_empty()) {
-            runs.push(RunIter::Level(LevelIter::new(Arc::clone(files), self.fill_cache)));
+        for level in sv.version.occupied_levels().filter(|level| *level > 0) {
+            let files = Arc::clone(sv.version.level(level).shared_files());
+            runs.push(RunIter::Level(LevelIter::new(files, self.fill_cache)));
         }
         runs
     }

@@ -104,6 +104,12 @@ impl SkipList {
         &self.arena
     }
 
+    /// Says what the keys to come will share; the list must be empty.
+    pub(super) fn set_prefix(&mut self, prefix: PrefixMap) {
+        assert!(self.first().is_none(), "links hold prefixes under the old map");
+        self.prefix = prefix;
+    }
+
     pub(super) fn prefix(&self) -> &PrefixMap {
         &self.prefix
     }

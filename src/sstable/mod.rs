@@ -1,5 +1,22 @@
-//! STUB: replaced by the sstable work.
+//! Sorted string tables: the immutable files of the tree.
+//!
+//! [`builder`] writes a table front to back, [`reader`] serves it from its
+//! mapping, [`iterator`] walks it. [`format`], [`block`] and [`index`] hold the
+//! bytes, each shared by the writer and the reader.
 
-/// An open table.
-#[derive(Debug)]
-pub(crate) struct Table;
+pub(crate) mod block;
+pub(crate) mod builder;
+pub(crate) mod format;
+pub(crate) mod index;
+pub(crate) mod iterator;
+mod open;
+pub(crate) mod reader;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use builder::{TableBuilder, TableOptions, TableSummary};
+pub(crate) use format::Properties;
+pub(crate) use iterator::TableIter;
+pub(crate) use reader::{Table, TableReadOptions, TableValue};

@@ -9,8 +9,13 @@ pub(crate) mod edit;
 pub(crate) mod filename;
 pub(crate) mod manifest;
 pub(crate) mod set;
+pub(crate) mod super_version;
 #[expect(clippy::module_inception, reason = "a version is what the layer is named after")]
 pub(crate) mod version;
+pub(crate) mod view;
+
+pub(crate) use filename::table_path;
+pub(crate) use version::{BelowCursor, FileMeta, Version};
 
 #[cfg(test)]
 pub(crate) mod test_env;

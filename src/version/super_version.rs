@@ -26,7 +26,7 @@ use crate::memtable::MemTable;
 use crate::sstable::{Table, TableValue};
 use crate::types::key::{SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
-use crate::version::Version;
+use crate::version::version::Version;
 
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
@@ -143,7 +143,7 @@ impl SuperVersion {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<Found<'_>>> {
-        for file in self.version.candidates(key) {
+        for (_, file) in self.version.candidates(key) {
             let table = file.table();
             if let Some((seq_type, value)) = table.get(key, hash, read)? {
                 return Ok(seq_type.is_put().then_some(Found::Table(table, value)));

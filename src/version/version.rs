@@ -100,15 +100,28 @@ impl fmt::Debug for FileMeta {
 }
 
 /// The files of one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Level {
-    files: Vec<Arc<FileMeta>>,
+    /// Shared with the iterators over the level.
+    files: Arc<[Arc<FileMeta>]>,
     /// `prefixes.map_u64` of each file's largest user key; in L1+ ascending.
     largest_prefix: Vec<u64>,
     /// The same of each smallest user key.
     smallest_prefix: Vec<u64>,
     prefixes: PrefixMap,
     bytes: u64,
+}
+
+impl Default for Level {
+    fn default() -> Level {
+        Level {
+            files: Arc::new([]),
+            largest_prefix: Vec::new(),
+            smallest_prefix: Vec::new(),
+            prefixes: PrefixMap::default(),
+            bytes: 0,
+        }
+    }
 }
 
 impl Level {
@@ -133,11 +146,16 @@ impl Level {
             smallest_prefix: files.iter().map(|f| prefixes.map_u64(&f.smallest.user_key)).collect(),
             bytes: files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
             prefixes,
-            files,
+            files: files.into(),
         })
     }
 
     pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
+        &self.files
+    }
+
+    /// The files, shared.
+    pub(crate) fn shared_files(&self) -> &Arc<[Arc<FileMeta>]> {
         &self.files
     }
 
@@ -302,9 +320,9 @@ impl Version {
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let mut numbers = std::collections::HashSet::new();
         for (n, level) in self.levels.iter().enumerate() {
-            let rebuilt = Level::new(n, level.files.clone()).map_err(|e| format!("L{n}: {e}"))?;
+            let rebuilt = Level::new(n, level.files.to_vec()).map_err(|e| format!("L{n}: {e}"))?;
             let same = |(a, b): (&Arc<FileMeta>, &Arc<FileMeta>)| Arc::ptr_eq(a, b);
-            if !rebuilt.files.iter().zip(&level.files).all(same) {
+            if !rebuilt.files.iter().zip(&*level.files).all(same) {
                 return Err(format!("L{n}: files are out of order"));
             }
             let arrays = |l: &Level| (l.largest_prefix.clone(), l.smallest_prefix.clone(), l.bytes);

@@ -1,0 +1,462 @@
+//! The flush thread and the compaction threads.
+//!
+//! Threads look for work without holding the scheduler's lock, and sleep only
+//! if its generation has not moved since before they looked: whoever makes work
+//! moves it first. The same counter wakes those who wait for work to end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::commit::{FlushDue, Pressure};
+use crate::compaction::picker::targets::compaction_debt;
+use crate::compaction::picker::{self, CompactionPlan, InFlight, RangePick};
+use crate::compaction::{flush, job};
+use crate::config::LEVELS;
+use crate::db::Core;
+use crate::db::column_family::Family;
+use crate::db::core::count;
+use crate::error::{Error, Result};
+use crate::version::Version;
+use crate::version::edit::{FamilyEdit, VersionEdit};
+use crate::version::super_version::Immutable;
+
+/// L0 files, as multiples of the trigger, at which writers begin to be slowed
+/// and at which they are slowed most.
+const LEVEL0_SLOW: f64 = 3.0;
+const LEVEL0_SLOWEST: f64 = 9.0;
+/// The same for compaction debt, as multiples of the base level's size.
+const DEBT_SLOW: f64 = 16.0;
+const DEBT_SLOWEST: f64 = 64.0;
+
+/// A compaction that runs.
+#[derive(Debug)]
+struct Running {
+    family: u32,
+    ticket: u64,
+    range: InFlight,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: u64,
+    shutdown: bool,
+    flushing: bool,
+    /// While above 0, no new compaction is picked: a manual one is at work.
+    manual: usize,
+    running: Vec<Running>,
+    next_ticket: u64,
+}
+
+/// Wakes the threads and those who wait for them.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduler {
+    state: Mutex<State>,
+    changed: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The pipeline's side of the scheduler.
+#[derive(Debug)]
+pub(crate) struct Waker(pub(crate) Arc<Scheduler>);
+
+impl FlushDue for Waker {
+    fn notify(&self) {
+        self.0.notify();
+    }
+}
+
+impl Scheduler {
+    /// Something changed: there may be work, or work may have ended.
+    pub(crate) fn notify(&self) {
+        self.state.lock().generation += 1;
+        self.changed.notify_all();
+    }
+
+    fn generation(&self) -> u64 {
+        self.state.lock().generation
+    }
+
+    /// Sleeps until something changes after `seen`; `false`: shut down.
+    fn sleep(&self, seen: u64) -> bool {
+        let mut state = self.state.lock();
+        while state.generation == seen && !state.shutdown {
+            self.changed.wait(&mut state);
+        }
+        !state.shutdown
+    }
+
+    /// Returns when `ended` says so; asked again after every change.
+    pub(crate) fn wait_until(&self, mut ended: impl FnMut() -> Result<bool>) -> Result<()> {
+        loop {
+            let seen = self.generation();
+            if ended()? {
+                return Ok(());
+            }
+            if !self.sleep(seen) {
+                return if ended()? { Ok(()) } else { Err(Error::Closed) };
+            }
+        }
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn shutdown(&self) {
+        self.state.lock().shutdown = true;
+        self.changed.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // Panics are caught and reported as failures inside the thread.
+            let _ = thread.join();
+        }
+    }
+
+    fn change(&self, f: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        f(&mut state);
+        state.generation += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// Starts the threads of `core`. They hold it until [`Scheduler::shutdown`].
+pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
+    spawn(core, "aidb-flush".into(), |core| core.flush_some())?;
+    for i in 0..core.options.max_background_jobs {
+        spawn(core, format!("aidb-compact-{i}"), |core| core.compact_some())?;
+    }
+    Ok(())
+}
+
+/// Starts a thread that calls `work` while it returns true, and sleeps until
+/// something changes when it returns false.
+fn spawn(core: &Arc<Core>, name: String, work: fn(&Core) -> Result<bool>) -> Result<()> {
+    let own = Arc::clone(core);
+    let run = move || {
+        crate::env::lower_thread_priority();
+        loop {
+            let seen = own.scheduler.generation();
+            let more = own.failure.check().and_then(|()| own.guarded(|core| work(core)));
+            if !matches!(more, Ok(true)) && !own.scheduler.sleep(seen) {
+                return;
+            }
+            if own.scheduler.state.lock().shutdown {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(|e| Error::io("start a thread for", &core.context.dir, e))?;
+    core.scheduler.threads.lock().push(thread);
+    Ok(())
+}
+
+impl Core {
+    /// Runs a piece of background work; its error or panic poisons the database.
+    fn guarded<R>(&self, work: impl FnOnce(&Core) -> Result<R>) -> Result<R> {
+        let result = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
+            let what = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            let error = std::io::Error::other(format!("background work panicked: {what}"));
+            Err(Error::io("maintain", &self.context.dir, error))
+        });
+        match result {
+            Err(Error::Closed) => Err(Error::Closed),
+            Err(error) => {
+                let error = match &self.pipeline {
+                    Some(pipeline) => pipeline.fail(error),
+                    None => error,
+                };
+                self.scheduler.notify();
+                Err(error)
+            }
+            ok => ok,
+        }
+    }
+
+    /// Flushes the oldest memtable that waits; `false` when none does.
+    fn flush_some(&self) -> Result<bool> {
+        self.scheduler.state.lock().flushing = true;
+        let oldest = self
+            .families()
+            .into_iter()
+            .filter_map(|f| f.view().oldest_immutable().map(|imm| (f, imm)))
+            .min_by_key(|(_, imm)| imm.last_sequence);
+        let found = oldest.is_some();
+        let result = oldest.map_or(Ok(()), |(family, imm)| self.flush_one(&family, imm));
+        if found {
+            self.update_pressure();
+            self.scheduler.change(|state| state.flushing = false);
+        } else {
+            self.scheduler.state.lock().flushing = false;
+        }
+        result.map(|()| found)
+    }
+
+    fn flush_one(&self, family: &Family, imm: Immutable) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        let id = imm.mem.id();
+        // Invariant 4 of the pipeline.
+        pipeline.wait_visible(imm.last_sequence)?;
+        pipeline.sync_to(imm.last_sequence)?;
+        let snapshots = self.snapshots.sequences();
+        let file = flush::flush(&self.context, family.options(), &imm.mem, snapshots)?;
+        let log_number = pipeline.log_needed_without(family.id(), id);
+        let mut edit = FamilyEdit::new(family.id());
+        edit.flushed_sequence = Some(imm.last_sequence);
+        edit.added = file.iter().map(|f| (0, Arc::clone(f))).collect();
+        let whole = VersionEdit {
+            log_number: Some(log_number),
+            last_sequence: Some(imm.last_sequence),
+            ..VersionEdit::default()
+        };
+        match self.install(family, edit, Some((id, whole))) {
+            Ok(()) => {}
+            // Dropped meanwhile: its data is to vanish.
+            Err(Error::InvalidArgument(_)) => {
+                self.unlink(file.iter().map(|f| f.number));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        pipeline.flushed(family.id(), id, log_number);
+        count(&self.counters.flushes, 1);
+        count(&self.counters.flush_bytes, file.map_or(0, |f| f.size));
+        self.purge.retire(imm.mem);
+        Ok(())
+    }
+
+    /// Runs the most urgent compaction; `false` when none is due.
+    fn compact_some(&self) -> Result<bool> {
+        let Some((family, plan, version)) = self.pick_compaction() else {
+            return Ok(false);
+        };
+        self.run_plan(&family, &plan, &version)?;
+        Ok(true)
+    }
+
+    /// Picks and marks. The scheduler's lock is not held while picking.
+    fn pick_compaction(&self) -> Option<(Arc<Family>, CompactionPlan, Arc<Version>)> {
+        if self.scheduler.state.lock().manual > 0 {
+            return None;
+        }
+        let versions = self.versions.lock();
+        let mut best: Option<(Arc<Family>, CompactionPlan, Arc<Version>)> = None;
+        for family in self.families() {
+            let Some(state) = versions.family(family.id()) else { continue };
+            let in_flight = self.in_flight(family.id());
+            let pointers = &state.compaction_pointers;
+            let plan = picker::pick(&state.current, family.options(), &in_flight, pointers);
+            if let Some(plan) = plan
+                && best.as_ref().is_none_or(|(_, b, _)| plan.score > b.score)
+            {
+                best = Some((family, plan, Arc::clone(&state.current)));
+            }
+        }
+        let (family, plan, version) = best?;
+        // Under the version set's lock, so that no other pick misses the marks.
+        plan.mark(true);
+        self.enter(&family, &plan);
+        Some((family, plan, version))
+    }
+
+    fn in_flight(&self, family: u32) -> Vec<InFlight> {
+        let state = self.scheduler.state.lock();
+        state.running.iter().filter(|r| r.family == family).map(|r| r.range.clone()).collect()
+    }
+
+    fn enter(&self, family: &Family, plan: &CompactionPlan) {
+        let mut state = self.scheduler.state.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.running.push(Running { family: family.id(), ticket, range: plan.in_flight() });
+    }
+
+    /// Runs a marked plan and installs its outcome.
+    fn run_plan(
+        &self,
+        family: &Family,
+        plan: &CompactionPlan,
+        version: &Arc<Version>,
+    ) -> Result<()> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.merge_and_install(family, plan, version)));
+        {
+            let _versions = self.versions.lock();
+            plan.mark(false);
+            let range = plan.in_flight();
+            self.scheduler.change(|state| {
+                let own = |r: &Running| r.family == family.id() && r.range == range;
+                if let Some(at) = state.running.iter().position(own) {
+                    state.running.remove(at);
+                }
+            });
+        }
+        self.update_pressure();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn merge_and_install(
+        &self,
+        family: &Family,
+        plan: &CompactionPlan,
+        version: &Arc<Version>,
+    ) -> Result<()> {
+        let mut edit = plan.edit(family.id());
+        if plan.trivial_move {
+            count(&self.counters.trivial_moves, 1);
+            return ignore_dropped(self.install(family, edit, None));
+        }
+        let snapshots = self.snapshots.sequences();
+        let threads = self.options.max_subcompactions;
+        let options = family.options();
+        let outcome = job::run(&self.context, options, plan, version, &snapshots, threads)?;
+        edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
+        if let Err(error) = self.install(family, edit, None) {
+            if matches!(error, Error::InvalidArgument(_)) {
+                self.unlink(outcome.outputs.iter().map(|f| f.number));
+            }
+            return ignore_dropped(Err(error));
+        }
+        self.unlink(plan.files().map(|f| f.number));
+        count(&self.counters.compactions, 1);
+        count(&self.counters.compaction_bytes_read, outcome.bytes_read);
+        count(&self.counters.compaction_bytes_written, outcome.bytes_written);
+        Ok(())
+    }
+
+    /// Tells writers how far the background is behind.
+    fn update_pressure(&self) {
+        let Some(pipeline) = &self.pipeline else { return };
+        let mut worst = Pressure::default();
+        for family in self.families() {
+            let (view, o) = (family.view(), family.options());
+            let version = view.version();
+            let between = |x: f64, low: f64, high: f64| ((x - low) / (high - low)).max(0.0);
+            let trigger = o.level0_file_trigger as f64;
+            let files = version.files(0).len() as f64 / trigger;
+            let debt = compaction_debt(&version, o) as f64 / o.level_base_bytes as f64;
+            // Writers wait when all write buffers are full; slow them when one
+            // is left.
+            let room = o.max_write_buffers as f64 - 1.0;
+            let waiting = view.immutables() as f64;
+            worst.memtables = worst.memtables.max(between(waiting, room - 1.5, room + 3.0));
+            worst.level0 = worst.level0.max(between(files, LEVEL0_SLOW, LEVEL0_SLOWEST));
+            worst.debt = worst.debt.max(between(debt, DEBT_SLOW, DEBT_SLOWEST));
+        }
+        pipeline.stall.set(worst);
+    }
+
+    /// Returns when nothing runs and nothing is due.
+    pub(crate) fn wait_idle(&self) -> Result<()> {
+        if self.pipeline.is_none() {
+            return Ok(());
+        }
+        self.scheduler.wait_until(|| {
+            self.failure.check()?;
+            let busy = {
+                let state = self.scheduler.state.lock();
+                state.flushing || !state.running.is_empty() || state.manual > 0
+            };
+            Ok(!busy && !self.is_work_due())
+        })
+    }
+
+    fn is_work_due(&self) -> bool {
+        let families = self.families();
+        if families.iter().any(|f| f.view().oldest_immutable().is_some()) {
+            return true;
+        }
+        let versions = self.versions.lock();
+        families.iter().any(|family| {
+            versions.family(family.id()).is_some_and(|state| {
+                let pointers = &state.compaction_pointers;
+                picker::pick(&state.current, family.options(), &[], pointers).is_some()
+            })
+        })
+    }
+
+    /// Compacts `lower..=upper` of a family level by level, on this thread.
+    pub(crate) fn compact_range(
+        &self,
+        family: &Family,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+    ) -> Result<()> {
+        if family.is_dropped() {
+            return Err(Error::invalid(crate::db::read::DROPPED));
+        }
+        self.flush(Some(family.id()))?;
+        self.scheduler.change(|state| state.manual += 1);
+        let result = self.compact_levels(family, lower, upper);
+        self.scheduler.change(|state| state.manual -= 1);
+        result
+    }
+
+    fn compact_levels(
+        &self,
+        family: &Family,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+    ) -> Result<()> {
+        let deepest = family.view().version().occupied_levels().max().unwrap_or(0);
+        // The last level is only rewritten when it is all there is: what falls
+        // down to it is merged with it anyway.
+        for level in 0..deepest.clamp(1, LEVELS - 1) {
+            loop {
+                let seen = self.scheduler.generation();
+                match self.pick_manual(family, level, lower, upper) {
+                    None => break,
+                    Some(None) => {
+                        self.failure.check()?;
+                        if !self.scheduler.sleep(seen) {
+                            return Err(Error::Closed);
+                        }
+                    }
+                    Some(Some((plan, version))) => {
+                        self.guarded(|core| core.run_plan(family, &plan, &version))?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `None`: nothing to do; `Some(None)`: busy, ask again.
+    #[expect(clippy::type_complexity, reason = "one private caller")]
+    fn pick_manual(
+        &self,
+        family: &Family,
+        level: usize,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+    ) -> Option<Option<(CompactionPlan, Arc<Version>)>> {
+        let versions = self.versions.lock();
+        let state = versions.family(family.id())?;
+        let in_flight = self.in_flight(family.id());
+        let options = family.options();
+        match picker::pick_range(&state.current, options, &in_flight, level, lower, upper) {
+            RangePick::Nothing => None,
+            RangePick::Busy => Some(None),
+            RangePick::Plan(plan) => {
+                plan.mark(true);
+                self.enter(family, &plan);
+                Some(Some((*plan, Arc::clone(&state.current))))
+            }
+        }
+    }
+}
+
+/// A family dropped under a job: the job's work is void, nothing is wrong.
+fn ignore_dropped(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::InvalidArgument(_)) => Ok(()),
+        other => other,
+    }
+}

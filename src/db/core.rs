@@ -1,0 +1,263 @@
+//! What stands behind every handle: the parts, and the operations that need
+//! several of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::commit::{Failure, FamilyWriter, FlushTarget, Pipeline};
+use crate::compaction::output::TableContext;
+use crate::compaction::picker::targets::compaction_debt;
+use crate::config::{ColumnFamilyOptions, Options};
+use crate::db::background::Scheduler;
+use crate::db::column_family::Family;
+use crate::db::purge::Purge;
+use crate::env::FileLock;
+use crate::error::{Error, Result};
+use crate::snapshot::SnapshotList;
+use crate::stats::{FamilyStats, LevelStats, Stats};
+use crate::types::key::SequenceNumber;
+use crate::version::edit::{FamilyEdit, VersionEdit};
+use crate::version::set::VersionSet;
+use crate::version::view::View;
+
+/// Counts since the database was opened. All orderings are relaxed: figures.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) trivial_moves: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) compaction_bytes_written: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(crate) fn count(counter: &AtomicU64, n: u64) {
+    // Relaxed: a figure.
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+fn figure(counter: &AtomicU64) -> u64 {
+    // Relaxed: a figure.
+    counter.load(Ordering::Relaxed)
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) context: TableContext,
+    pub(crate) options: Options,
+    /// `None` in a database opened read-only.
+    pub(crate) pipeline: Option<Pipeline>,
+    /// What reads see in a database opened read-only.
+    pub(crate) read_only_sequence: SequenceNumber,
+    pub(crate) versions: Mutex<VersionSet>,
+    /// By age, the default family first.
+    pub(crate) families: RwLock<Vec<Arc<Family>>>,
+    pub(crate) snapshots: Arc<SnapshotList>,
+    pub(crate) failure: Arc<Failure>,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) purge: Arc<Purge>,
+    pub(crate) counters: Counters,
+    /// Taken when the database is closed.
+    pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
+    /// Serialises closing, flushing at close, and family changes.
+    pub(crate) admin: Mutex<()>,
+}
+
+impl Core {
+    #[inline]
+    pub(crate) fn pipeline(&self) -> Result<&Pipeline> {
+        self.pipeline.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    #[inline]
+    pub(crate) fn visible(&self) -> SequenceNumber {
+        match &self.pipeline {
+            Some(pipeline) => pipeline.visible(),
+            None => self.read_only_sequence,
+        }
+    }
+
+    pub(crate) fn families(&self) -> Vec<Arc<Family>> {
+        self.families.read().clone()
+    }
+
+    pub(crate) fn family_named(&self, name: &str) -> Option<Arc<Family>> {
+        self.families.read().iter().find(|f| f.name() == name).cloned()
+    }
+
+    pub(crate) fn create_family(
+        &self,
+        name: &str,
+        options: &ColumnFamilyOptions,
+    ) -> Result<Arc<Family>> {
+        options.validate()?;
+        if name.is_empty() || name.len() > 255 {
+            return Err(Error::invalid("a column family's name has 1 to 255 bytes"));
+        }
+        let pipeline = self.pipeline()?;
+        let _admin = self.admin.lock();
+        if self.family_named(name).is_some() {
+            return Err(Error::invalid(format!("column family {name:?} exists")));
+        }
+        let mem = pipeline.fresh_memtable(options)?;
+        let mut versions = self.versions.lock();
+        let id = versions.next_family();
+        let edit = VersionEdit { families_added: vec![(id, name.into())], ..VersionEdit::default() };
+        versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
+        let current = versions.family(id).map(|f| Arc::clone(&f.current)).unwrap_or_default();
+        drop(versions);
+        let view = View::new(Arc::clone(&mem), Vec::new(), current, self.purge.clone());
+        let family = Family::new(id, name, options.clone(), Arc::new(view));
+        let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
+        pipeline.add_family(id, writer);
+        self.families.write().push(Arc::clone(&family));
+        Ok(family)
+    }
+
+    pub(crate) fn drop_family(&self, name: &str) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        let _admin = self.admin.lock();
+        let family = self
+            .family_named(name)
+            .ok_or_else(|| Error::invalid(format!("no column family {name:?}")))?;
+        if family.id() == 0 {
+            return Err(Error::invalid("the default column family cannot be dropped"));
+        }
+        let mut versions = self.versions.lock();
+        let files: Vec<u64> = versions
+            .family(family.id())
+            .map(|f| f.current.all_files().map(|(_, f)| f.number).collect())
+            .unwrap_or_default();
+        let edit = VersionEdit { families_dropped: vec![family.id()], ..VersionEdit::default() };
+        versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
+        family.mark_dropped();
+        drop(versions);
+        pipeline.remove_family(family.id());
+        self.families.write().retain(|f| f.id() != family.id());
+        self.unlink(files);
+        self.scheduler.notify();
+        Ok(())
+    }
+
+    /// Unlinks tables that the durable manifest no longer names.
+    pub(crate) fn unlink(&self, numbers: impl IntoIterator<Item = u64>) {
+        let dir = &self.context.dir;
+        self.purge.unlink(numbers.into_iter().map(|n| crate::version::table_path(dir, n)));
+    }
+
+    /// Whether the current versions hold the table.
+    pub(crate) fn is_live(&self, number: u64) -> bool {
+        self.versions.lock().live_files().contains(&number)
+    }
+
+    /// Makes `edit` durable and visible: the manifest first, then the version.
+    /// `flushed` is the memtable whose contents it adds.
+    pub(crate) fn install(
+        &self,
+        family: &Family,
+        edit: FamilyEdit,
+        flushed: Option<(u64, VersionEdit)>,
+    ) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        let (flushed, mut whole) = flushed.map_or_else(Default::default, |(id, e)| (Some(id), e));
+        whole.edits.push(edit);
+        let mut versions = self.versions.lock();
+        // A failed log may hide behind what this edit would make durable.
+        self.failure.check()?;
+        match versions.log_and_apply(whole) {
+            Ok(_) => {}
+            Err(error @ Error::InvalidArgument(_)) => return Err(error),
+            Err(error) => return Err(pipeline.fail(error)),
+        }
+        if let Some(current) = versions.family(family.id()) {
+            family.view().install(Arc::clone(&current.current), flushed);
+        }
+        Ok(())
+    }
+
+    /// Flushes what the memtables (of one family, or all) hold now.
+    pub(crate) fn flush(&self, only: Option<u32>) -> Result<()> {
+        let targets = self.pipeline()?.switch_for_flush(only)?;
+        self.wait_flushed(&targets)
+    }
+
+    fn wait_flushed(&self, targets: &[FlushTarget]) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        self.scheduler.notify();
+        self.scheduler.wait_until(|| {
+            self.failure.check()?;
+            Ok(!pipeline.any_pending(targets))
+        })
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let c = &self.counters;
+        Stats {
+            families: self.families().iter().map(|f| family_stats(f)).collect(),
+            sequence: self.visible(),
+            snapshots: self.snapshots.count(),
+            flushes: figure(&c.flushes),
+            flush_bytes: figure(&c.flush_bytes),
+            compactions: figure(&c.compactions),
+            trivial_moves: figure(&c.trivial_moves),
+            compaction_bytes_read: figure(&c.compaction_bytes_read),
+            compaction_bytes_written: figure(&c.compaction_bytes_written),
+            stalled: self.pipeline.as_ref().map(|p| p.stall.slept()).unwrap_or_default(),
+            block_cache_hits: self.context.cache.hits(),
+            block_cache_misses: self.context.cache.misses(),
+        }
+    }
+
+    /// Stops everything, in the order that loses nothing; idempotent.
+    pub(crate) fn close(&self) -> Result<()> {
+        let _admin = self.admin.lock();
+        let Some(lock) = self.lock.lock().take() else {
+            return Ok(());
+        };
+        let result = self.pipeline.as_ref().map_or(Ok(()), |pipeline| self.close_writer(pipeline));
+        self.purge.shutdown();
+        drop(lock);
+        result
+    }
+
+    fn close_writer(&self, pipeline: &Pipeline) -> Result<()> {
+        // What no log has is saved; what a log has is replayed at the next open.
+        let mut result = Ok(());
+        for id in pipeline.families_unlogged() {
+            result = result.and_then(|()| self.flush(Some(id)));
+        }
+        pipeline.close();
+        let synced = pipeline.sync_to(pipeline.visible());
+        // Relaxed: a flag; the joins below order everything.
+        self.context.cancelled.store(true, Ordering::Relaxed);
+        self.scheduler.shutdown();
+        pipeline.shutdown_pool();
+        result.and(synced)
+    }
+}
+
+fn family_stats(family: &Family) -> FamilyStats {
+    let super_version = family.view().cell().acquire();
+    let version = &super_version.version;
+    let level = |n: usize| {
+        let files = version.files(n);
+        LevelStats {
+            files: files.len(),
+            bytes: version.level_bytes(n),
+            entries: files.iter().map(|f| f.entries).sum(),
+            deletes: files.iter().map(|f| f.deletes).sum(),
+        }
+    };
+    FamilyStats {
+        name: family.name().into(),
+        levels: (0..crate::config::LEVELS).map(level).collect(),
+        memtable_bytes: super_version.mem.used(),
+        memtable_entries: super_version.mem.len(),
+        immutable_memtables: super_version.imms.len(),
+        compaction_debt: compaction_debt(version, family.options()),
+    }
+}

@@ -1,0 +1,210 @@
+//! The database: handles, and the wiring of everything below.
+//!
+//! [`Db`] and [`ColumnFamily`] are cheap handles on one [`Core`]. Background
+//! threads hold the core, not a handle, so dropping the last handle closes.
+//!
+//! Lock order, outermost first: the commit lock; the version set; a family's
+//! view. The scheduler's and the purge queue's locks are leaves: nothing is
+//! taken under them.
+
+mod background;
+mod column_family;
+mod core;
+mod open;
+mod purge;
+mod read;
+mod recovery;
+
+pub use column_family::ColumnFamily;
+pub use read::{Cursor, Iter, ReadPin};
+
+pub(crate) use self::core::Core;
+pub(crate) use column_family::Family;
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::WriteBatch;
+use crate::check::CheckReport;
+use crate::commit::Batch;
+use crate::config::{ColumnFamilyOptions, Options, WriteOptions};
+use crate::error::Result;
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+use crate::types::key::SequenceNumber;
+
+/// An open database; dereferences to its default column family.
+///
+/// Cloning is cheap; every clone is the same database. Dropping the last handle
+/// closes it; [`close`](Db::close) does so and reports errors.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use aidb::{Db, Options};
+/// let db = Db::open(dir.path(), &Options::default())?;
+/// db.put("key", "value")?;
+/// assert_eq!(db.get("key")?.as_deref(), Some(&b"value"[..]));
+/// db.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    default: ColumnFamily,
+}
+
+/// Closes the database when the last user's handle goes.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Errors are for `close` to report.
+        let _ = self.core.close();
+    }
+}
+
+impl Deref for Handle {
+    type Target = Core;
+    #[inline]
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Db {
+    /// Opens the database in directory `path`, creating it unless the options
+    /// say otherwise. The directory is locked against other openers.
+    ///
+    /// Tables are read through memory maps: no other program may truncate or
+    /// edit the files while the database is open. One that does can make a read
+    /// kill this process with `SIGBUS`, or return other bytes.
+    ///
+    /// # Errors
+    /// `Busy` when it is open elsewhere, `NotADatabase`, `UnsupportedFormat`,
+    /// `Corruption`, `InvalidArgument` for options that cannot work, `Io`.
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
+        open::open(path.as_ref(), options)
+    }
+
+    /// Opens an existing database for reading: nothing is written, not even a
+    /// lock. Writes that are in the log only are visible.
+    pub fn open_read_only(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
+        open::open_read_only(path.as_ref(), options)
+    }
+
+    pub(crate) fn new(core: Arc<Core>, default: Arc<Family>) -> Db {
+        Db { default: ColumnFamily::new(Arc::new(Handle { core }), default) }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.default.handle().core
+    }
+
+    /// Creates a column family.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the name is taken or empty.
+    pub fn create_column_family(
+        &self,
+        name: &str,
+        options: &ColumnFamilyOptions,
+    ) -> Result<ColumnFamily> {
+        let family = self.core().create_family(name, options)?;
+        Ok(ColumnFamily::new(Arc::clone(self.default.handle()), family))
+    }
+
+    /// The column family of this name, if there is one.
+    pub fn column_family(&self, name: &str) -> Option<ColumnFamily> {
+        let family = self.core().family_named(name)?;
+        Some(ColumnFamily::new(Arc::clone(self.default.handle()), family))
+    }
+
+    /// The names of all column families, `"default"` first, then by age.
+    pub fn column_family_names(&self) -> Vec<String> {
+        self.core().families().iter().map(|f| f.name().to_owned()).collect()
+    }
+
+    /// Drops a column family with everything in it. Iterators and slices that
+    /// were taken from it stay valid; its handles refuse from now on.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown name, or for `"default"`.
+    pub fn drop_column_family(&self, name: &str) -> Result<()> {
+        self.core().drop_family(name)
+    }
+
+    /// Applies a batch atomically, across column families. Returns the sequence
+    /// number of its last write.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// let mut batch = aidb::WriteBatch::new();
+    /// batch.put("a", "1");
+    /// batch.delete("b");
+    /// db.write(&batch, &aidb::WriteOptions::default().sync(true))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
+        batch.validate()?;
+        self.core().pipeline()?.write(&mut Batch(batch), options)
+    }
+
+    /// One point in time of all column families.
+    pub fn snapshot(&self) -> Snapshot {
+        let core = self.core();
+        Snapshot::new(core.snapshots.register(|| core.visible()), self.default.clone())
+    }
+
+    /// Writes the memtables of all column families to tables; returns when they
+    /// are durable.
+    pub fn flush(&self) -> Result<()> {
+        self.core().flush(None)
+    }
+
+    /// Makes every write that has returned durable.
+    pub fn sync_wal(&self) -> Result<()> {
+        let core = self.core();
+        core.pipeline()?.sync_to(core.visible())
+    }
+
+    /// Returns when no flush or compaction is due.
+    pub fn wait_idle(&self) -> Result<()> {
+        self.core().wait_idle()
+    }
+
+    /// Checks every checksum, order and level invariant. What is wrong is in
+    /// the report; an error means that the check itself could not go on.
+    pub fn verify(&self) -> Result<CheckReport> {
+        crate::check::verify(self.core())
+    }
+
+    /// Figures about the database now: cheap.
+    pub fn stats(&self) -> Stats {
+        self.core().stats()
+    }
+
+    /// Closes the database: waits for background work to stop, syncs the log
+    /// and releases the lock. Other handles then refuse to write; what they
+    /// read is the state as of now.
+    pub fn close(self) -> Result<()> {
+        self.core().close()
+    }
+}
+
+impl Deref for Db {
+    type Target = ColumnFamily;
+    fn deref(&self) -> &ColumnFamily {
+        &self.default
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("dir", &self.core().context.dir).finish_non_exhaustive()
+    }
+}

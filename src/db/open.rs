@@ -1,0 +1,258 @@
+//! Opening: lock, manifest, logs, clean-up, threads, in this order.
+//!
+//! 1. Nothing is removed before the manifest edit is durable that makes it
+//!    garbage: recovered logs go only after their contents are in tables.
+//! 2. The new log's name is durable before the edit that names it, and that
+//!    edit is durable before the first write is accepted.
+//! 3. Opening twice changes nothing more: whatever a crash in the middle of an
+//!    open leaves behind is either unknown to the manifest, and removed, or
+//!    replayed again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::cache::BlockCache;
+use crate::commit::{Failure, FamilyWriter, Pipeline, PipelineParts};
+use crate::compaction::output::TableContext;
+use crate::config::{ColumnFamilyOptions, Options, WalIo};
+use crate::db::background::{self, Scheduler, Waker};
+use crate::db::column_family::Family;
+use crate::db::core::{Core, Counters};
+use crate::db::purge::Purge;
+use crate::db::recovery::{self, Recovered};
+use crate::db::Db;
+use crate::env::FileLock;
+use crate::error::{Error, Result};
+use crate::memtable::{MemTable, MemTablePool};
+use crate::snapshot::SnapshotList;
+use crate::types::key::PrefixMap;
+use crate::version::edit::VersionEdit;
+use crate::version::filename::{self, FileKind};
+use crate::version::set::VersionSet;
+use crate::version::view::View;
+use crate::wal::pool::LogPool;
+
+pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
+    options.validate()?;
+    let env = &options.env;
+    if options.create_if_missing {
+        env.create_dir(path).map_err(|e| Error::io("create", path, e))?;
+    } else if !exists(options, &filename::current_path(path))? {
+        return Err(not_a_database(path, "there is no CURRENT file"));
+    }
+    let lock = lock(path, options)?;
+    let is_new = !exists(options, &filename::current_path(path))?;
+    let versions = if is_new {
+        refuse_leftovers(path, options)?;
+        None
+    } else if options.error_if_exists {
+        return Err(Error::invalid(format!("database {} exists", path.display())));
+    } else {
+        Some(())
+    };
+    let context = table_context(path, options);
+    let versions = match versions {
+        None => VersionSet::create(Arc::clone(env), path)?,
+        Some(()) => VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?,
+    };
+    let parts = Opening { context, options, versions, lock };
+    parts.finish()
+}
+
+fn exists(options: &Options, path: &Path) -> Result<bool> {
+    options.env.exists(path).map_err(|e| Error::io("look for", path, e))
+}
+
+fn not_a_database(path: &Path, what: &'static str) -> Error {
+    Error::NotADatabase { path: path.into(), what: what.into() }
+}
+
+fn lock(path: &Path, options: &Options) -> Result<Box<dyn FileLock>> {
+    let lock_path = filename::lock_path(path);
+    options.env.lock(&lock_path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::Busy { path: lock_path },
+        _ => Error::io("lock", lock_path, e),
+    })
+}
+
+/// A directory without CURRENT may hold what a crash during creation left, but
+/// no tables and no logs: those belong to a database that lost its CURRENT.
+fn refuse_leftovers(path: &Path, options: &Options) -> Result<()> {
+    let names = options.env.list(path).map_err(|e| Error::io("list", path, e))?;
+    let data = |name: &String| {
+        matches!(filename::parse_file_name(name), Some(FileKind::Table(_) | FileKind::Log(_)))
+    };
+    if names.iter().any(data) {
+        return Err(not_a_database(path, "it holds tables or logs, but no CURRENT file"));
+    }
+    Ok(())
+}
+
+fn table_context(path: &Path, options: &Options) -> TableContext {
+    TableContext {
+        env: Arc::clone(&options.env),
+        dir: path.into(),
+        cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
+        verify: options.verify_checksums,
+        direct_io_writes: options.direct_io_writes,
+        next_file: Arc::default(),
+        cancelled: AtomicBool::new(false),
+    }
+}
+
+/// What an open has gathered so far.
+struct Opening<'a> {
+    context: TableContext,
+    options: &'a Options,
+    versions: VersionSet,
+    lock: Box<dyn FileLock>,
+}
+
+impl Opening<'_> {
+    fn finish(mut self) -> Result<Db> {
+        let (options, env) = (self.options, &self.options.env);
+        self.context.next_file = self.versions.file_numbers();
+        let names = env
+            .list(&self.context.dir)
+            .map_err(|e| Error::io("list", &self.context.dir, e))?;
+        for number in names.iter().filter_map(|n| file_number(n)) {
+            self.versions.mark_file_number_used(number);
+        }
+        let recovered = recovery::replay_to_tables(&self.context, options, &self.versions, &names)?;
+        let mapped = options.wal_io == WalIo::Mapped;
+        let pool = LogPool::start(
+            Arc::clone(env),
+            &self.context.dir,
+            options.wal_segment_bytes,
+            mapped,
+            self.versions.file_numbers(),
+        )?;
+        let log = pool.take(0)?;
+        log.write_opening(0, recovered.last_sequence)?;
+        self.versions.log_and_apply(VersionEdit {
+            log_number: Some(log.number()),
+            last_sequence: Some(recovered.last_sequence),
+            edits: recovered.edits,
+            ..VersionEdit::default()
+        })?;
+        let mems = Arc::new(MemTablePool::default());
+        let purge = Purge::start(Arc::clone(env), Arc::clone(&mems));
+        purge.unlink(self.garbage(&names, log.number()));
+        let failure = Arc::new(Failure::default());
+        let scheduler = Arc::new(Scheduler::default());
+        let pipeline = Pipeline::new(PipelineParts {
+            last_sequence: recovered.last_sequence,
+            log,
+            pool,
+            mems,
+            failure: Arc::clone(&failure),
+            flush_due: Box::new(Waker(Arc::clone(&scheduler))),
+        });
+        let families = self.open_families(&pipeline, &purge)?;
+        let core = Arc::new(Core {
+            context: self.context,
+            options: options.clone(),
+            pipeline: Some(pipeline),
+            read_only_sequence: 0,
+            versions: Mutex::new(self.versions),
+            families: RwLock::new(families.clone()),
+            snapshots: Arc::new(SnapshotList::default()),
+            failure,
+            scheduler,
+            purge,
+            counters: Counters::default(),
+            lock: Mutex::new(Some(self.lock)),
+            admin: Mutex::new(()),
+        });
+        let db = Db::new(Arc::clone(&core), Arc::clone(&families[0]));
+        background::start(&core)?;
+        Ok(db)
+    }
+
+    fn open_families(&self, pipeline: &Pipeline, purge: &Arc<Purge>) -> Result<Vec<Arc<Family>>> {
+        let mut families = Vec::new();
+        for state in self.versions.families() {
+            let options = family_options(self.options);
+            let mem = pipeline.fresh_memtable(options)?;
+            let version = Arc::clone(&state.current);
+            let view = View::new(Arc::clone(&mem), Vec::new(), version, purge.clone());
+            let family = Family::new(state.id, &state.name, options.clone(), Arc::new(view));
+            let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
+            pipeline.add_family(state.id, writer);
+            families.push(family);
+        }
+        Ok(families)
+    }
+
+    /// Files of the directory that the manifest, now durable, does not need.
+    fn garbage(&self, names: &[String], log: u64) -> Vec<PathBuf> {
+        let live = self.versions.live_files();
+        let dead = |name: &&String| match filename::parse_file_name(name) {
+            Some(FileKind::Table(number)) => !live.contains(&number),
+            Some(FileKind::Log(number)) => number < log,
+            Some(FileKind::Manifest(number)) => number != self.versions.manifest_number(),
+            Some(FileKind::Temp) => true,
+            Some(FileKind::Current | FileKind::Lock) | None => false,
+        };
+        names.iter().filter(dead).map(|name| self.context.dir.join(name)).collect()
+    }
+}
+
+fn file_number(name: &str) -> Option<u64> {
+    match filename::parse_file_name(name)? {
+        FileKind::Table(n) | FileKind::Log(n) | FileKind::Manifest(n) => Some(n),
+        FileKind::Current | FileKind::Lock | FileKind::Temp => None,
+    }
+}
+
+/// Options of a family that is being opened: the default family's.
+fn family_options(options: &Options) -> &ColumnFamilyOptions {
+    &options.default_column_family
+}
+
+pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
+    options.validate()?;
+    let env = &options.env;
+    if !exists(options, &filename::current_path(path))? {
+        return Err(not_a_database(path, "there is no CURRENT file"));
+    }
+    let mut context = table_context(path, options);
+    let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?;
+    context.next_file = versions.file_numbers();
+    let Recovered { last_sequence, memtables, .. } =
+        recovery::replay_to_memory(&context, options, &versions)?;
+    let mems = Arc::new(MemTablePool::default());
+    let purge = Purge::start(Arc::clone(env), mems);
+    let mut families = Vec::new();
+    for state in versions.families() {
+        let imms = memtables.iter().filter(|(id, _)| *id == state.id);
+        let mut imms: Vec<_> = imms.map(|(_, imm)| imm.clone()).collect();
+        imms.reverse();
+        let mem = MemTable::new(0, 4096, PrefixMap::default())
+            .map_err(|e| Error::io("allocate a memtable for", path, e))?;
+        let version = Arc::clone(&state.current);
+        let view = View::new(Arc::new(mem), imms, version, purge.clone());
+        let options = family_options(options).clone();
+        families.push(Family::new(state.id, &state.name, options, Arc::new(view)));
+    }
+    let core = Arc::new(Core {
+        context,
+        options: options.clone(),
+        pipeline: None,
+        read_only_sequence: last_sequence,
+        versions: Mutex::new(versions),
+        families: RwLock::new(families.clone()),
+        snapshots: Arc::new(SnapshotList::default()),
+        failure: Arc::new(Failure::default()),
+        scheduler: Arc::new(Scheduler::default()),
+        purge,
+        counters: Counters::default(),
+        lock: Mutex::new(None),
+        admin: Mutex::new(()),
+    });
+    Ok(Db::new(core, Arc::clone(&families[0])))
+}

@@ -1,0 +1,209 @@
+//! Replay of the logs: straight to tables of L0.
+//!
+//! Every entry whose sequence is beyond its family's flushed sequence goes into
+//! a memtable; full memtables become tables at once. Nothing of this is known
+//! to the manifest until the one edit at the end of the open, which adds all
+//! the tables and moves on to a new log. A crash before it replays again; after
+//! it, the old logs are never read again, whatever of them was cut off.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::compaction::flush;
+use crate::compaction::output::TableContext;
+use crate::config::Options;
+use crate::env::Region;
+use crate::error::{Error, Result};
+use crate::memtable::MemTable;
+use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
+use crate::version::FileMeta;
+use crate::version::edit::FamilyEdit;
+use crate::version::filename::{self, FileKind};
+use crate::version::set::VersionSet;
+use crate::version::super_version::Immutable;
+use crate::wal::reader::replay;
+
+/// What the logs held.
+pub(crate) struct Recovered {
+    /// Last sequence of the database.
+    pub(crate) last_sequence: SequenceNumber,
+    /// The tables made of the logs, to be added to the manifest.
+    pub(crate) edits: Vec<FamilyEdit>,
+    /// Read-only: memtables by family, oldest first.
+    pub(crate) memtables: Vec<(u32, Immutable)>,
+}
+
+/// Replays into tables, which nobody knows of yet.
+pub(crate) fn replay_to_tables(
+    context: &TableContext,
+    options: &Options,
+    versions: &VersionSet,
+    names: &[String],
+) -> Result<Recovered> {
+    let mut replay = Replay::new(context, options, versions, true);
+    let last_sequence = replay.run(versions, names)?;
+    replay.seal_all()?;
+    let edit = |(family, files): (u32, Vec<Arc<FileMeta>>)| FamilyEdit {
+        flushed_sequence: Some(last_sequence),
+        added: files.into_iter().map(|file| (0, file)).collect(),
+        ..FamilyEdit::new(family)
+    };
+    Ok(Recovered {
+        last_sequence,
+        edits: replay.tables.into_iter().map(edit).collect(),
+        memtables: Vec::new(),
+    })
+}
+
+/// Replays into memory, writing nothing.
+pub(crate) fn replay_to_memory(
+    context: &TableContext,
+    options: &Options,
+    versions: &VersionSet,
+) -> Result<Recovered> {
+    let dir = &context.dir;
+    let names = context.env.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let mut replay = Replay::new(context, options, versions, false);
+    let last_sequence = replay.run(versions, &names)?;
+    replay.seal_all()?;
+    Ok(Recovered { last_sequence, edits: Vec::new(), memtables: replay.sealed })
+}
+
+struct Replay<'a> {
+    context: &'a TableContext,
+    options: &'a Options,
+    /// Whether full memtables become tables.
+    to_tables: bool,
+    /// What is in tables already, by family; unknown families were dropped.
+    flushed: BTreeMap<u32, SequenceNumber>,
+    filling: BTreeMap<u32, Arc<MemTable>>,
+    sealed: Vec<(u32, Immutable)>,
+    tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
+    last_sequence: SequenceNumber,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        context: &'a TableContext,
+        options: &'a Options,
+        versions: &VersionSet,
+        to_tables: bool,
+    ) -> Replay<'a> {
+        let families = versions.families().iter();
+        Replay {
+            context,
+            options,
+            to_tables,
+            flushed: families.map(|f| (f.id, f.flushed_sequence)).collect(),
+            filling: BTreeMap::new(),
+            sealed: Vec::new(),
+            tables: BTreeMap::new(),
+            last_sequence: versions.last_sequence(),
+        }
+    }
+
+    /// Replays the logs that the manifest needs; returns the last sequence of
+    /// the database.
+    fn run(&mut self, versions: &VersionSet, names: &[String]) -> Result<SequenceNumber> {
+        let first = versions.log_number();
+        if first == 0 {
+            // Created, but never opened for writing.
+            return Ok(self.last_sequence);
+        }
+        let logs = self.map_logs(first, names)?;
+        let mode = self.options.wal_recovery;
+        let end = replay(&logs, first, mode, &mut |sequence, count, entries| {
+            let mut sequence = sequence;
+            for entry in entries {
+                let entry = entry.map_err(|what| self.bad_record(what))?;
+                if entry.value_type == ValueType::LogData {
+                    continue;
+                }
+                if !matches!(entry.value_type, ValueType::Put | ValueType::Delete) {
+                    return Err(self.bad_record("entry of a type that this version cannot read"));
+                }
+                let seq_type = SeqType::new(sequence, entry.value_type);
+                self.insert(entry.cf, seq_type, entry.key, entry.value)?;
+                sequence += 1;
+            }
+            self.last_sequence = self.last_sequence.max(sequence.saturating_sub(1));
+            debug_assert!(count > 0 || sequence > 0);
+            Ok(())
+        })?;
+        self.last_sequence = self.last_sequence.max(end.last_sequence);
+        Ok(self.last_sequence)
+    }
+
+    fn bad_record(&self, what: &'static str) -> Error {
+        Error::corruption(self.context.dir.clone(), 0, what)
+    }
+
+    fn map_logs(&self, first: u64, names: &[String]) -> Result<Vec<(u64, PathBuf, Region)>> {
+        let number = |name: &String| match filename::parse_file_name(name) {
+            Some(FileKind::Log(number)) if number >= first => Some(number),
+            _ => None,
+        };
+        let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        let map = |number| {
+            let path = filename::log_path(&self.context.dir, number);
+            let region = self.context.env.map(&path).map_err(|e| Error::io("map", &path, e))?;
+            region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
+            Ok((number, path, region))
+        };
+        numbers.into_iter().map(map).collect()
+    }
+
+    fn insert(
+        &mut self,
+        family: u32,
+        seq_type: SeqType,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        if self.flushed.get(&family).is_none_or(|flushed| seq_type.sequence() <= *flushed) {
+            return Ok(());
+        }
+        let bytes = key.len() + value.len();
+        let full = match self.filling.get(&family) {
+            Some(mem) => match mem.reserve(1, bytes) {
+                Some(mut range) => {
+                    mem.insert(&mut range, hash_key(key), key, seq_type, value);
+                    return Ok(());
+                }
+                None => true,
+            },
+            None => false,
+        };
+        if full {
+            self.seal(family)?;
+        }
+        let wanted = self.options.default_column_family.write_buffer_bytes;
+        let capacity = wanted.max(MemTable::bytes_for(1, bytes));
+        let mem = MemTable::new(u64::from(family), capacity, PrefixMap::default())
+            .map_err(|e| Error::io("allocate a memtable for", &self.context.dir, e))?;
+        let mut range = mem.reserve(1, bytes).expect("a fresh memtable was made to fit");
+        mem.insert(&mut range, hash_key(key), key, seq_type, value);
+        self.filling.insert(family, Arc::new(mem));
+        Ok(())
+    }
+
+    /// The memtable of `family` is full.
+    fn seal(&mut self, family: u32) -> Result<()> {
+        let Some(mem) = self.filling.remove(&family) else { return Ok(()) };
+        if self.to_tables {
+            let options = &self.options.default_column_family;
+            let file = flush::flush(self.context, options, &mem, Vec::new())?;
+            self.tables.entry(family).or_default().extend(file);
+        } else {
+            self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));
+        }
+        Ok(())
+    }
+
+    fn seal_all(&mut self) -> Result<()> {
+        let families: Vec<u32> = self.filling.keys().copied().collect();
+        families.into_iter().try_for_each(|family| self.seal(family))
+    }
+}

@@ -1,0 +1,3 @@
+//! Filters: may a table contain a key?
+
+pub(crate) mod bloom;

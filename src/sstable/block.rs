@@ -1,0 +1,561 @@
+//! The data block, searched in place with no decoding step.
+//!
+//! ```text
+//! 0   checksum u32 of bytes 4..used | n u16 | flags u8 | head_skip u8
+//! 8   used u32 | key_len u16 | value_len u16       the lengths if fixed, else 0
+//! 16  head u32[n]        4 key bytes after the first head_skip, as an integer
+//!     offset [n+1]       u16, or u32 if WIDE; absent if FIXED_VALUES
+//!     seq_type u64[n]    absent unless SEQS: then all are puts of sequence 0
+//!     entries            [key_len varint, unless FIXED_KEYS] key value
+//! ```
+//!
+//! 1. Entries are in internal-key order; every one can be reached directly, so
+//!    that both directions cost the same. A value ends where the next entry
+//!    starts, so no entry stores a value length.
+//! 2. `head_skip` is at most what the first and last key share, hence common to
+//!    all keys of the block; so heads ascend, and equal heads say nothing: the
+//!    whole keys decide.
+//! 3. Bytes past `used` are padding and covered by no checksum.
+//! 4. A lookup costs two cache misses: header and heads are adjacent, then one
+//!    entry. `find` (a point read) never touches another entry to learn the
+//!    skipped prefix, because it compares whole keys before it says yes;
+//!    `lower_bound` must, because it says "before" and "after".
+//! 5. [`Layout::parse`] checks that the arrays lie inside `used` and `used`
+//!    inside the bytes. Offsets are checked one by one when they are used:
+//!    hostile ones give `None`, never a panic.
+
+use std::cmp::Ordering;
+
+use super::format::*;
+use crate::types::key::{SeqType, be_u64, shared_prefix_len};
+use crate::util::checksum::checksum;
+use crate::util::coding::{Cursor, put_varint, varint_len};
+
+/// Up to this many heads are compared all, in vectors; more are bisected.
+const LINEAR_HEADS_MAX: usize = 96;
+
+/// Where things are in a block: its decoded header.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Layout {
+    n: u32,
+    used: u32,
+    offsets_at: u32,
+    seqs_at: u32,
+    entries_at: u32,
+    key_len: u16,
+    value_len: u16,
+    flags: u8,
+    head_skip: u8,
+}
+
+/// Where one entry's key and value are; `key_start <= key_end <= end <= used`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EntryRange {
+    pub(crate) key_start: u32,
+    pub(crate) key_end: u32,
+    pub(crate) end: u32,
+}
+
+impl Layout {
+    /// Decodes and checks the header of the block at the start of `bytes`.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Layout> {
+        let header = bytes.first_chunk::<BLOCK_HEADER_LEN>()?;
+        let n = u32::from(u16::from_le_bytes([header[4], header[5]]));
+        let (flags, head_skip) = (header[6], header[7]);
+        let used = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        let key_len = u16::from_le_bytes([header[12], header[13]]);
+        let value_len = u16::from_le_bytes([header[14], header[15]]);
+        let fixed = flags & BLOCK_FIXED_VALUES != 0;
+        if n == 0
+            || used as usize > bytes.len()
+            || flags & !BLOCK_FLAGS != 0
+            || (fixed && flags & BLOCK_FIXED_KEYS == 0)
+        {
+            return None;
+        }
+        let offsets_at = BLOCK_HEADER_LEN as u32 + 4 * n;
+        let offset_len = if flags & BLOCK_WIDE != 0 { 4 } else { 2 };
+        let seqs_at = offsets_at + if fixed { 0 } else { (n + 1) * offset_len };
+        let entries_at = seqs_at + if flags & BLOCK_SEQS != 0 { 8 * n } else { 0 };
+        let layout = Layout {
+            n,
+            used,
+            offsets_at,
+            seqs_at,
+            entries_at,
+            key_len,
+            value_len,
+            flags,
+            head_skip,
+        };
+        let end = if fixed {
+            u64::from(entries_at) + u64::from(n) * layout.stride()
+        } else {
+            u64::from(entries_at)
+        };
+        (end <= u64::from(used)).then_some(layout)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.n
+    }
+
+    #[inline]
+    fn stride(&self) -> u64 {
+        u64::from(self.key_len) + u64::from(self.value_len)
+    }
+
+    #[inline]
+    fn offset(&self, bytes: &[u8], i: u32) -> Option<u32> {
+        if self.flags & BLOCK_WIDE != 0 {
+            let at = (self.offsets_at + 4 * i) as usize;
+            Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+        } else {
+            let at = (self.offsets_at + 2 * i) as usize;
+            Some(u32::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
+        }
+    }
+
+    /// Where entry `i` is; `None` if there is no such entry or the block is
+    /// damaged.
+    #[inline]
+    pub(crate) fn entry(&self, bytes: &[u8], i: u32) -> Option<EntryRange> {
+        if i >= self.n {
+            return None;
+        }
+        if self.flags & BLOCK_FIXED_VALUES != 0 {
+            // `parse` checked that all n entries end inside `used`.
+            let key_start = self.entries_at + i * self.stride() as u32;
+            let key_end = key_start + u32::from(self.key_len);
+            return Some(EntryRange {
+                key_start,
+                key_end,
+                end: key_end + u32::from(self.value_len),
+            });
+        }
+        let (start, end) = (self.offset(bytes, i)?, self.offset(bytes, i + 1)?);
+        if end > self.used {
+            return None;
+        }
+        let (key_start, key_len) = if self.flags & BLOCK_FIXED_KEYS != 0 {
+            (start, u32::from(self.key_len))
+        } else {
+            let entry = bytes.get(start as usize..end as usize)?;
+            match entry {
+                [len, ..] if *len < 0x80 => (start + 1, u32::from(*len)),
+                _ => {
+                    let mut cursor = Cursor::new(entry);
+                    let len = u32::try_from(cursor.varint()?).ok()?;
+                    (end - cursor.rest().len() as u32, len)
+                }
+            }
+        };
+        let key_end = key_start.checked_add(key_len).filter(|key_end| *key_end <= end)?;
+        Some(EntryRange { key_start, key_end, end })
+    }
+
+    /// Sequence and type of entry `i`.
+    #[inline]
+    pub(crate) fn seq_type(&self, bytes: &[u8], i: u32) -> Option<SeqType> {
+        if self.flags & BLOCK_SEQS == 0 {
+            return Some(SEQ_TYPE_BOTTOM);
+        }
+        let at = (self.seqs_at + 8 * i) as usize;
+        Some(SeqType(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
+    }
+}
+
+/// The answer of [`Block::find`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found<V> {
+    /// The newest version that the reader may see.
+    Entry(SeqType, V),
+    /// No such version, neither here nor in a later block.
+    Absent,
+    /// All versions here are too new, and the block ends with one: go on.
+    Later,
+}
+
+impl<V> Found<V> {
+    #[inline]
+    pub(crate) fn map<W>(self, f: impl FnOnce(V) -> W) -> Found<W> {
+        match self {
+            Found::Entry(seq_type, value) => Found::Entry(seq_type, f(value)),
+            Found::Absent => Found::Absent,
+            Found::Later => Found::Later,
+        }
+    }
+}
+
+/// A block's bytes with its decoded header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+}
+
+impl<'a> Block<'a> {
+    #[inline]
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Block<'a>> {
+        Some(Block { bytes, layout: Layout::parse(bytes)? })
+    }
+
+    /// A block whose header was decoded before.
+    #[inline]
+    pub(crate) fn with_layout(bytes: &'a [u8], layout: Layout) -> Block<'a> {
+        Block { bytes, layout }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.layout.n
+    }
+
+    /// Length of the block without its padding.
+    pub(crate) fn used(&self) -> u32 {
+        self.layout.used
+    }
+
+    /// Whether the checksum matches; reads the whole block.
+    pub(crate) fn is_intact(&self) -> bool {
+        match (self.bytes.first_chunk(), self.bytes.get(4..self.layout.used as usize)) {
+            (Some(stored), Some(rest)) => u32::from_le_bytes(*stored) == checksum(&[rest]),
+            _ => false,
+        }
+    }
+
+    /// User key and value of entry `i`.
+    #[inline]
+    pub(crate) fn entry(&self, i: u32) -> Option<(&'a [u8], &'a [u8])> {
+        let at = self.layout.entry(self.bytes, i)?;
+        let entry = self.bytes.get(at.key_start as usize..at.end as usize)?;
+        entry.split_at_checked((at.key_end - at.key_start) as usize)
+    }
+
+    #[inline]
+    pub(crate) fn seq_type(&self, i: u32) -> Option<SeqType> {
+        self.layout.seq_type(self.bytes, i)
+    }
+
+    #[inline]
+    fn heads(&self) -> &'a [[u8; 4]] {
+        // In bounds by `parse`.
+        self.bytes[BLOCK_HEADER_LEN..self.layout.offsets_at as usize].as_chunks().0
+    }
+
+    /// The entries whose head is `head`: from the first to past the last.
+    #[inline]
+    fn ties(&self, head: u32) -> (u32, u32) {
+        let heads = self.heads();
+        if heads.len() <= LINEAR_HEADS_MAX {
+            // No early exit: the compiler compares a vector of heads at a time.
+            let below = heads.iter().filter(|h| u32::from_le_bytes(**h) < head).count();
+            let ties = heads[below..].iter().take_while(|h| u32::from_le_bytes(**h) == head);
+            (below as u32, (below + ties.count()) as u32)
+        } else {
+            let below = heads.partition_point(|h| u32::from_le_bytes(*h) < head);
+            let end = heads.partition_point(|h| u32::from_le_bytes(*h) <= head);
+            // Damaged heads need not ascend.
+            (below as u32, end.max(below) as u32)
+        }
+    }
+
+    /// The first entry of `start..end` that is at or after `(key, read)`.
+    fn bisect(&self, mut start: u32, mut end: u32, key: &[u8], read: SeqType) -> Option<u32> {
+        while start < end {
+            let middle = start + (end - start) / 2;
+            let before = match self.entry(middle)?.0.cmp(key) {
+                Ordering::Less => true,
+                Ordering::Equal => self.seq_type(middle)? > read,
+                Ordering::Greater => false,
+            };
+            if before {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        Some(start)
+    }
+
+    /// The newest version of `key` at or before `read`. `None`: damaged.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8], read: SeqType) -> Option<Found<&'a [u8]>> {
+        let Some(rest) = key.get(usize::from(self.layout.head_skip)..) else {
+            // Shorter than what all keys here share, as would be its versions
+            // in the next block.
+            return Some(Found::Absent);
+        };
+        let (start, end) = self.ties(head_of(rest));
+        if start == end {
+            return Some(Found::Absent);
+        }
+        let mut at = start;
+        if end - start > 1 {
+            at = self.bisect(start, end, key, read)?;
+            if at == end {
+                // All ties are before `(key, read)`; are they versions of it?
+                at -= 1;
+            }
+        }
+        let (found, value) = self.entry(at)?;
+        if found != key {
+            return Some(Found::Absent);
+        }
+        let seq_type = self.seq_type(at)?;
+        Some(if seq_type <= read {
+            Found::Entry(seq_type, value)
+        } else if at + 1 == self.len() {
+            Found::Later
+        } else {
+            Found::Absent
+        })
+    }
+
+    /// The first entry at or after `(key, read)`, or `len()`. `None`: damaged.
+    pub(crate) fn lower_bound(&self, key: &[u8], read: SeqType) -> Option<u32> {
+        let skip = usize::from(self.layout.head_skip);
+        let prefix = self.entry(0)?.0.get(..skip)?;
+        match key.strip_prefix(prefix) {
+            Some(rest) => {
+                let (start, end) = self.ties(head_of(rest));
+                self.bisect(start, end, key, read)
+            }
+            None if key < prefix => Some(0),
+            None => Some(self.len()),
+        }
+    }
+}
+
+/// The first 4 bytes as a big-endian integer, zero-padded.
+#[inline]
+fn head_of(rest: &[u8]) -> u32 {
+    match rest.first_chunk::<4>() {
+        Some(first) => u32::from_be_bytes(*first),
+        None => (be_u64(rest) >> 32) as u32,
+    }
+}
+
+/// What decides the length of a block, kept up entry by entry.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    n: usize,
+    payload: usize,
+    key_varints: usize,
+    key_len: usize,
+    value_len: usize,
+    fixed_keys: bool,
+    fixed_values: bool,
+    seqs: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape {
+            n: 0,
+            payload: 0,
+            key_varints: 0,
+            key_len: 0,
+            value_len: 0,
+            fixed_keys: true,
+            fixed_values: true,
+            seqs: false,
+        }
+    }
+}
+
+impl Shape {
+    #[inline]
+    fn with(mut self, key_len: usize, value_len: usize, seq_type: SeqType) -> Shape {
+        if self.n == 0 {
+            (self.key_len, self.value_len) = (key_len, value_len);
+        }
+        self.n += 1;
+        self.payload += key_len + value_len;
+        self.key_varints += varint_len(key_len as u64);
+        self.fixed_keys &= key_len == self.key_len;
+        self.fixed_values &= value_len == self.value_len && value_len <= usize::from(u16::MAX);
+        self.seqs |= seq_type != SEQ_TYPE_BOTTOM;
+        self
+    }
+
+    fn has_offsets(&self) -> bool {
+        !(self.fixed_keys && self.fixed_values)
+    }
+
+    /// Length with offsets of `offset_len` bytes.
+    fn len_with(&self, offset_len: usize) -> usize {
+        BLOCK_HEADER_LEN
+            + 4 * self.n
+            + if self.has_offsets() { offset_len * (self.n + 1) } else { 0 }
+            + if self.seqs { 8 * self.n } else { 0 }
+            + if self.fixed_keys { 0 } else { self.key_varints }
+            + self.payload
+    }
+
+    fn is_wide(&self) -> bool {
+        self.has_offsets() && self.len_with(2) > usize::from(u16::MAX)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len_with(if self.is_wide() { 4 } else { 2 })
+    }
+
+    fn flags(&self) -> u8 {
+        let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+        flag(self.is_wide(), BLOCK_WIDE)
+            | flag(self.seqs, BLOCK_SEQS)
+            | flag(self.fixed_keys, BLOCK_FIXED_KEYS)
+            | flag(!self.has_offsets(), BLOCK_FIXED_VALUES)
+    }
+}
+
+/// Collects the entries of one block. The layout depends on all of them, so
+/// keys and values gather in one buffer and are laid out by `finish`.
+#[derive(Debug, Default)]
+pub(crate) struct BlockBuilder {
+    /// Keys and values, one after the other.
+    payload: Vec<u8>,
+    /// Per entry: length of its key, and where its value ends in `payload`.
+    spans: Vec<(u32, u32)>,
+    seqs: Vec<u64>,
+    shape: Shape,
+}
+
+impl BlockBuilder {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shape.n == 0
+    }
+
+    /// Length of the block as it is.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Length of the block with one entry more; `None` if it takes none.
+    #[inline]
+    pub(crate) fn len_with(&self, key: usize, value: usize, seq_type: SeqType) -> Option<usize> {
+        let len = self.shape.with(key, value, seq_type).len();
+        (self.shape.n < BLOCK_ENTRIES_MAX && (self.is_empty() || len <= BLOCK_LEN_MAX))
+            .then_some(len)
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, key: &[u8], seq_type: SeqType, value: &[u8]) {
+        self.shape = self.shape.with(key.len(), value.len(), seq_type);
+        self.payload.extend_from_slice(key);
+        self.payload.extend_from_slice(value);
+        self.spans.push((key.len() as u32, self.payload.len() as u32));
+        self.seqs.push(seq_type.0);
+    }
+
+    fn key(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.spans[i - 1].1 as usize };
+        &self.payload[start..start + self.spans[i].0 as usize]
+    }
+
+    /// Appends the block to `out`, its checksum included if asked for, and
+    /// starts a new one.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>, with_checksum: bool) {
+        let (base, n, shape) = (out.len(), self.shape.n, self.shape);
+        debug_assert!(n > 0, "a block holds at least one entry");
+        out.reserve(shape.len());
+        let head_skip = shared_prefix_len(self.key(0), self.key(n - 1)).min(255);
+        put_header(out, &shape, head_skip as u8);
+        let mut start = 0;
+        for (key_len, end) in &self.spans {
+            let key = &self.payload[start..start + *key_len as usize];
+            out.extend_from_slice(&head_of(&key[head_skip..]).to_le_bytes());
+            start = *end as usize;
+        }
+        if shape.has_offsets() {
+            self.put_offsets(out);
+        }
+        if shape.seqs {
+            self.seqs.iter().for_each(|s| out.extend_from_slice(&s.to_le_bytes()));
+        }
+        if shape.fixed_keys {
+            out.extend_from_slice(&self.payload);
+        } else {
+            let mut start = 0;
+            for (key_len, end) in &self.spans {
+                put_varint(out, u64::from(*key_len));
+                out.extend_from_slice(&self.payload[start..*end as usize]);
+                start = *end as usize;
+            }
+        }
+        debug_assert_eq!(out.len() - base, shape.len());
+        if with_checksum {
+            let sum = checksum(&[&out[base + 4..]]);
+            out[base..base + 4].copy_from_slice(&sum.to_le_bytes());
+        }
+        self.payload.clear();
+        self.spans.clear();
+        self.seqs.clear();
+        self.shape = Shape::default();
+    }
+
+    fn put_offsets(&self, out: &mut Vec<u8>) {
+        let shape = &self.shape;
+        let wide = shape.is_wide();
+        let mut at = shape.len() - shape.payload;
+        if !shape.fixed_keys {
+            at -= shape.key_varints;
+        }
+        let mut put = |at: usize| {
+            if wide {
+                out.extend_from_slice(&(at as u32).to_le_bytes());
+            } else {
+                out.extend_from_slice(&(at as u16).to_le_bytes());
+            }
+        };
+        put(at);
+        let mut start = 0;
+        for (key_len, end) in &self.spans {
+            at += (*end - start) as usize;
+            if !shape.fixed_keys {
+                at += varint_len(u64::from(*key_len));
+            }
+            put(at);
+            start = *end;
+        }
+    }
+}
+
+fn put_header(out: &mut Vec<u8>, shape: &Shape, head_skip: u8) {
+    let flags = shape.flags();
+    let fixed = |flag: u8, len: usize| if flags & flag != 0 { len as u16 } else { 0 };
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(shape.n as u16).to_le_bytes());
+    out.extend_from_slice(&[flags, head_skip]);
+    out.extend_from_slice(&(shape.len() as u32).to_le_bytes());
+    out.extend_from_slice(&fixed(BLOCK_FIXED_KEYS, shape.key_len).to_le_bytes());
+    out.extend_from_slice(&fixed(BLOCK_FIXED_VALUES, shape.value_len).to_le_bytes());
+}
+
+/// A block of one entry whose value is too large to be worth a copy: writes
+/// everything before the value to `out`, which the value must then follow.
+pub(crate) fn put_single(out: &mut Vec<u8>, key: &[u8], seq_type: SeqType, value: &[u8]) {
+    let base = out.len();
+    let mut builder = BlockBuilder {
+        payload: key.to_vec(),
+        spans: vec![(key.len() as u32, (key.len() + value.len()) as u32)],
+        seqs: vec![seq_type.0],
+        shape: Shape::default().with(key.len(), value.len(), seq_type),
+    };
+    put_header(out, &builder.shape, key.len().min(255) as u8);
+    out.extend_from_slice(&head_of(&key[key.len().min(255)..]).to_le_bytes());
+    if builder.shape.has_offsets() {
+        builder.put_offsets(out);
+    }
+    if builder.shape.seqs {
+        out.extend_from_slice(&builder.seqs[0].to_le_bytes());
+    }
+    out.append(&mut builder.payload);
+    let sum = checksum(&[&out[base + 4..], value]);
+    out[base..base + 4].copy_from_slice(&sum.to_le_bytes());
+}

@@ -1,0 +1,313 @@
+//! Serves a table from its mapping.
+//!
+//! 1. A table is immutable from the moment it is mapped; whoever holds the
+//!    [`Table`] may borrow from it, and a [`Pinned`] outlives it through the
+//!    mapping's own reference count.
+//! 2. Index and filter are copied at open, so that their pages cannot be
+//!    evicted and filter lines are aligned.
+//! 3. The first touch of a block in this process faults its pages in, so that
+//!    a device error is an `Err`, verifies its checksum and sets its bit in a
+//!    bitmap. The bit is relaxed on both sides: it publishes no data. The bytes
+//!    it speaks of were there before the table was opened and never change; a
+//!    reader that misses a bit just set merely verifies once more.
+//! 4. A point read of an uncompressed block allocates nothing and counts no
+//!    reference: its value is borrowed from the mapping.
+//! 5. Whatever the bytes, every access is checked: damage is `Corruption` with
+//!    the file and the offset of the block.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::block::{Block, Found};
+use super::format::*;
+use super::index::{DataHandle, Index};
+use super::iterator::TableIter;
+use super::open::Parts;
+use crate::cache::{BlockCache, BlockKey};
+use crate::compress::decompress;
+use crate::config::VerifyChecksums;
+use crate::env::{Env, Region};
+use crate::error::{Error, Result};
+use crate::filter::bloom::BloomFilter;
+use crate::types::key::SeqType;
+use crate::types::slice::{Pinned, Slice};
+use crate::util::checksum::checksum;
+
+/// How tables are read.
+#[derive(Clone, Debug)]
+pub(crate) struct TableReadOptions {
+    pub(crate) verify: VerifyChecksums,
+    pub(crate) cache: Arc<BlockCache>,
+}
+
+/// An open table.
+pub(crate) struct Table {
+    region: Region,
+    index: Index,
+    filter: Option<BloomFilter>,
+    properties: Properties,
+    /// One bit a block: faulted in and verified by this process.
+    touched: Box<[AtomicU64]>,
+    verify: VerifyChecksums,
+    number: u64,
+    cache: Arc<BlockCache>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({}, {} bytes)", self.path.display(), self.size())
+    }
+}
+
+/// A value found in a table: borrowed from the mapping, or a part of a
+/// decompressed block.
+#[derive(Clone, Debug)]
+pub(crate) enum TableValue<'a> {
+    Mapped(&'a [u8]),
+    Cached(Pinned),
+}
+
+impl Deref for TableValue<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            TableValue::Mapped(bytes) => bytes,
+            TableValue::Cached(pinned) => pinned,
+        }
+    }
+}
+
+impl Table {
+    /// Maps and checks the table at `path`, which must be `file_size` bytes
+    /// long; `meta_checksum` is the manifest's, if it has one.
+    pub(crate) fn open(
+        env: &dyn Env,
+        path: &Path,
+        number: u64,
+        file_size: u64,
+        meta_checksum: Option<u32>,
+        options: TableReadOptions,
+    ) -> Result<Table> {
+        let region = env.map(path).map_err(|e| Error::io("map", path, e))?;
+        let Parts { index, filter, properties } =
+            Parts::load(&region, path, file_size, meta_checksum)?;
+        let touched = (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let TableReadOptions { verify, cache } = options;
+        let path = path.into();
+        Ok(Table { region, index, filter, properties, touched, verify, number, cache, path })
+    }
+
+    /// The number in the table's file name.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the file, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.region.as_slice().len() as u64
+    }
+
+    pub(crate) fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// Memory of index and filter, in bytes.
+    pub(crate) fn memory_len(&self) -> usize {
+        self.index.memory_len() + self.filter.as_ref().map_or(0, BloomFilter::memory_len)
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Declares every block known good, as when this process wrote them.
+    pub(crate) fn mark_all_verified(&self) {
+        // Relaxed: rule 3.
+        self.touched.iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
+    }
+
+    pub(super) fn is_touched(&self, block: usize) -> bool {
+        // Relaxed: rule 3.
+        self.touched[block / 64].load(Ordering::Relaxed) >> (block % 64) & 1 == 1
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn corrupt(&self, offset: u64, what: &'static str) -> Error {
+        Error::corruption(&self.path, offset, what)
+    }
+
+    /// False only if the table has no entry of a key with this hash.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+    }
+
+    /// The newest version of `key` (whose hash is `hash`) at or before `read`.
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        if self.may_contain(hash) { self.get_unfiltered(key, read) } else { Ok(None) }
+    }
+
+    fn get_unfiltered(
+        &self,
+        key: &[u8],
+        read: SeqType,
+    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        let mut i = self.index.find(key);
+        while let Some(handle) = self.index.block(i) {
+            let found = if handle.compressed {
+                let block = self.cached_block(i, handle, true)?;
+                let found = self.find_in(&block, handle, key, read)?;
+                found.map(|value| TableValue::Cached(block.project(value)))
+            } else {
+                let block = self.mapped_block(i, handle)?;
+                self.find_in(block, handle, key, read)?.map(TableValue::Mapped)
+            };
+            match found {
+                Found::Entry(seq_type, value) => return Ok(Some((seq_type, value))),
+                Found::Absent => return Ok(None),
+                Found::Later => i += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn find_in<'b>(
+        &self,
+        block: &'b [u8],
+        handle: DataHandle,
+        key: &[u8],
+        read: SeqType,
+    ) -> Result<Found<&'b [u8]>> {
+        Block::parse(block)
+            .and_then(|block| block.find(key, read))
+            .ok_or_else(|| self.corrupt(handle.offset, "damaged data block"))
+    }
+
+    /// The stored bytes of block `i`, in place, after its first touch.
+    #[inline]
+    pub(super) fn mapped_block(&self, i: usize, handle: DataHandle) -> Result<&[u8]> {
+        let bytes = BlockHandle::from(handle)
+            .slice(&self.region)
+            .ok_or_else(|| self.corrupt(handle.offset, "block past the end of the file"))?;
+        if !self.is_touched(i) || self.verify == VerifyChecksums::EveryRead {
+            self.touch(i, handle, bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    #[cold]
+    fn touch(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        if !self.is_touched(i) {
+            self.region
+                .populate(handle.offset as usize, handle.len as usize)
+                .map_err(|e| Error::io("read", &self.path, e))?;
+        }
+        if self.verify != VerifyChecksums::Never {
+            self.check_block(handle, bytes)?;
+        }
+        // Relaxed: rule 3.
+        self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Verifies the checksum of a stored block.
+    pub(super) fn check_block(&self, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        let intact = if handle.compressed {
+            bytes.len() >= COMPRESSED_HEADER_LEN
+                && bytes[..4] == checksum(&[&bytes[4..]]).to_le_bytes()
+        } else {
+            Block::parse(bytes)
+                .is_some_and(|block| block.used() as usize == bytes.len() && block.is_intact())
+        };
+        if intact { Ok(()) } else { Err(self.corrupt(handle.offset, "block checksum mismatch")) }
+    }
+
+    /// Block `i`, which is stored compressed, from the cache or decompressed.
+    pub(super) fn cached_block(&self, i: usize, handle: DataHandle, fill: bool) -> Result<Pinned> {
+        let key = BlockKey { table: self.number, offset: handle.offset };
+        if let Some(block) = self.cache.get(key) {
+            return Ok(block);
+        }
+        let stored = self.mapped_block(i, handle)?;
+        let block = Pinned::from_vec(self.decompress_block(handle, stored)?);
+        if fill {
+            self.cache.insert(key, block.clone());
+        }
+        Ok(block)
+    }
+
+    pub(super) fn decompress_block(&self, handle: DataHandle, stored: &[u8]) -> Result<Vec<u8>> {
+        let (header, body) = stored
+            .split_first_chunk::<COMPRESSED_HEADER_LEN>()
+            .ok_or_else(|| self.corrupt(handle.offset, "compressed block is cut short"))?;
+        let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        decompress(header[4], body, len as usize).map_err(|what| self.corrupt(handle.offset, what))
+    }
+
+    /// Block `i` with an owner, as iterators hold it; `None` past the last.
+    pub(super) fn pinned_block(&self, i: usize, fill: bool) -> Result<Option<Pinned>> {
+        let Some(handle) = self.index.block(i) else { return Ok(None) };
+        Ok(Some(if handle.compressed {
+            self.cached_block(i, handle, fill)?
+        } else {
+            self.region.pin(self.mapped_block(i, handle)?)
+        }))
+    }
+
+    /// A slice that keeps the mapping alive, of bytes that `get` returned as
+    /// [`TableValue::Mapped`].
+    pub(crate) fn pin(&self, bytes: &[u8]) -> Slice {
+        Slice::inline(bytes).unwrap_or_else(|| Slice::from(self.region.pin(bytes)))
+    }
+
+    /// The value as a slice of its own, without a copy unless it is short.
+    pub(crate) fn pin_value(&self, value: TableValue<'_>) -> Slice {
+        match value {
+            TableValue::Mapped(bytes) => self.pin(bytes),
+            TableValue::Cached(pinned) => Slice::from(pinned),
+        }
+    }
+
+    /// About how many bytes of the file hold keys before `key`.
+    pub(crate) fn approximate_offset(&self, key: &[u8]) -> u64 {
+        let end = self.properties.data_bytes.min(self.size());
+        self.index.block(self.index.find(key)).map_or(end, |block| block.offset)
+    }
+
+    /// At most `n` ascending keys that cut the table into parts of about equal
+    /// size: candidates for subcompaction boundaries.
+    pub(crate) fn split_keys(&self, n: usize) -> Vec<Box<[u8]>> {
+        let blocks = self.index.len();
+        let mut keys: Vec<Box<[u8]>> = (1..=n.min(blocks - 1))
+            .map(|i| self.index.separator(i * blocks / (n.min(blocks - 1) + 1)).into())
+            .collect();
+        keys.dedup();
+        keys
+    }
+
+    /// An iterator over all entries. `fill_cache` says whether the blocks it
+    /// decompresses are worth keeping; without it, it reads ahead eagerly.
+    pub(crate) fn iter(self: &Arc<Self>, fill_cache: bool) -> TableIter {
+        TableIter::new(Arc::clone(self), fill_cache)
+    }
+}

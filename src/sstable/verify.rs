@@ -1,0 +1,106 @@
+//! The full check of a table: reads every byte and believes nothing.
+
+use super::block::Block;
+use super::format::*;
+use super::index::DataHandle;
+use super::reader::Table;
+use crate::error::Result;
+use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
+
+/// What has been seen of the table so far.
+#[derive(Default)]
+struct Seen {
+    properties: Properties,
+    last: InternalKey,
+}
+
+impl Seen {
+    /// Takes the next entry; what is wrong with it, if anything.
+    fn entry(&mut self, key: InternalKeyRef<'_>, value: &[u8]) -> Result<(), &'static str> {
+        let p = &mut self.properties;
+        if p.entries == 0 {
+            p.smallest = key.to_owned();
+            p.smallest_seq = u64::MAX;
+        } else if self.last.as_ref() >= key {
+            return Err("entries are out of order");
+        }
+        p.has_versions |= p.entries > 0 && *self.last.user_key == *key.user_key;
+        match key.seq_type.value_type() {
+            Some(ValueType::Put) => {}
+            Some(ValueType::Delete | ValueType::SingleDelete) => p.deletes += 1,
+            Some(_) => p.others += 1,
+            None => return Err("unknown value type"),
+        }
+        p.entries += 1;
+        p.raw_key_bytes += key.user_key.len() as u64;
+        p.raw_value_bytes += value.len() as u64;
+        p.smallest_seq = p.smallest_seq.min(key.seq_type.sequence());
+        p.largest_seq = p.largest_seq.max(key.seq_type.sequence());
+        self.last = key.to_owned();
+        Ok(())
+    }
+}
+
+impl Table {
+    /// Checks every block's checksum, the order of all entries, the index
+    /// against the blocks, the filter against the keys and the properties
+    /// against the entries. Neither uses nor fills the cache.
+    pub(crate) fn verify_all(&self) -> Result<()> {
+        let mut seen = Seen::default();
+        for i in 0..self.index().len() {
+            if let Some(handle) = self.index().block(i) {
+                self.verify_block(i, handle, &mut seen)?;
+            }
+        }
+        let Seen { mut properties, last } = seen;
+        let stated = self.properties();
+        properties.largest = last;
+        properties.compression = stated.compression;
+        properties.data_blocks = self.index().len() as u64;
+        properties.data_bytes = stated.data_bytes;
+        if properties == *stated {
+            Ok(())
+        } else {
+            Err(self.corrupt(stated.data_bytes, "properties do not match the entries"))
+        }
+    }
+
+    fn verify_block(&self, i: usize, handle: DataHandle, seen: &mut Seen) -> Result<()> {
+        let corrupt = |what| self.corrupt(handle.offset, what);
+        let stored = self.mapped_block(i, handle)?;
+        self.check_block(handle, stored)?;
+        let decompressed;
+        let bytes = if handle.compressed {
+            decompressed = self.decompress_block(handle, stored)?;
+            &decompressed
+        } else {
+            stored
+        };
+        let block = Block::parse(bytes).ok_or_else(|| corrupt("damaged data block"))?;
+        let separator_before = i.checked_sub(1).map(|before| self.index().separator(before));
+        for at in 0..block.len() {
+            let (Some((user_key, value)), Some(seq_type)) = (block.entry(at), block.seq_type(at))
+            else {
+                return Err(corrupt("damaged data block"));
+            };
+            if at == 0 {
+                let last = (i > 0).then_some(&*seen.last.user_key);
+                if separator_before.is_some_and(|s| user_key <= s && last != Some(user_key)) {
+                    return Err(corrupt("block starts before its separator"));
+                }
+            }
+            seen.entry(InternalKeyRef::new(user_key, seq_type), value).map_err(corrupt)?;
+            if !self.may_contain(hash_key(user_key)) {
+                return Err(corrupt("filter lacks a key"));
+            }
+            // The heads must lead to the entry.
+            if block.lower_bound(user_key, seq_type) != Some(at) {
+                return Err(corrupt("block search does not find its own entry"));
+            }
+        }
+        if *self.index().separator(i) < *seen.last.user_key || !self.index().fence_is_right(i) {
+            return Err(corrupt("block ends after its separator"));
+        }
+        Ok(())
+    }
+}
