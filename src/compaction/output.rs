@@ -43,7 +43,7 @@ impl TableContext {
         let path = table_path(&self.dir, meta.number);
         let (env, checksum) = (&*self.env, Some(meta.meta_checksum));
         let table =
-            Table::open(env, &path, meta.number, meta.size, checksum, &self.read_options())?;
+            Table::open(env, &path, meta.number, meta.size, checksum, self.read_options())?;
         Ok(Arc::new(table))
     }
 
@@ -116,10 +116,23 @@ impl<'a> OutputWriter<'a> {
             return Ok(());
         };
         let summary = builder.finish()?;
-        let meta = FileMeta::new(number, &summary);
+        let meta = FileMeta {
+            number,
+            size: summary.file_size,
+            smallest: summary.smallest,
+            largest: summary.largest,
+            smallest_seq: summary.smallest_seq,
+            largest_seq: summary.largest_seq,
+            entries: summary.entries,
+            deletes: summary.deletes,
+            meta_checksum: summary.meta_checksum,
+            ..FileMeta::default()
+        };
         let table = self.context.open(&meta)?;
+        // This process wrote the blocks; they need no second look.
         table.mark_all_verified();
-        meta.set_table(table);
+        // Fresh, so nobody has set it.
+        let _ = meta.table.set(table);
         self.finished.push(Arc::new(meta));
         Ok(())
     }

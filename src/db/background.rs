@@ -19,6 +19,7 @@ use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::db::core::count;
 use crate::error::{Error, Result};
+use crate::util::priority;
 use crate::version::Version;
 use crate::version::edit::{FamilyEdit, VersionEdit};
 use crate::version::super_version::Immutable;
@@ -122,22 +123,30 @@ impl Scheduler {
 
 /// Starts the threads of `core`. They hold it until [`Scheduler::shutdown`].
 pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
-    spawn(core, "aidb-flush".into(), |core| core.flush_some())?;
+    // Writers wait for flushes, so these keep their priority.
+    spawn(core, "aidb-flush".into(), false, Core::flush_some)?;
     for i in 0..core.options.max_background_jobs {
-        spawn(core, format!("aidb-compact-{i}"), |core| core.compact_some())?;
+        spawn(core, format!("aidb-compact-{i}"), true, Core::compact_some)?;
     }
     Ok(())
 }
 
 /// Starts a thread that calls `work` while it returns true, and sleeps until
 /// something changes when it returns false.
-fn spawn(core: &Arc<Core>, name: String, work: fn(&Core) -> Result<bool>) -> Result<()> {
+fn spawn(
+    core: &Arc<Core>,
+    name: String,
+    lowered: bool,
+    work: fn(&Core) -> Result<bool>,
+) -> Result<()> {
     let own = Arc::clone(core);
     let run = move || {
-        crate::env::lower_thread_priority();
+        if lowered {
+            priority::lower();
+        }
         loop {
             let seen = own.scheduler.generation();
-            let more = own.failure.check().and_then(|()| own.guarded(|core| work(core)));
+            let more = own.failure.check().and_then(|()| own.guarded(work));
             if !matches!(more, Ok(true)) && !own.scheduler.sleep(seen) {
                 return;
             }

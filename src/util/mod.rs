@@ -3,3 +3,4 @@
 pub(crate) mod checksum;
 pub(crate) mod clock;
 pub(crate) mod coding;
+pub(crate) mod priority;

@@ -284,7 +284,7 @@ impl Version {
 
     /// The files that may hold `key`, those with newer entries first.
     #[inline]
-    pub(crate) fn candidates<'a>(&'a self, key: &'a [u8]) -> Candidates<'a> {
+    pub(crate) fn candidates<'v, 'k>(&'v self, key: &'k [u8]) -> Candidates<'v, 'k> {
         Candidates {
             version: self,
             key,
@@ -357,16 +357,16 @@ impl Iterator for Bits {
 
 /// Iterator of [`Version::candidates`]: the level and the file.
 #[derive(Debug)]
-pub(crate) struct Candidates<'a> {
-    version: &'a Version,
-    key: &'a [u8],
+pub(crate) struct Candidates<'v, 'k> {
+    version: &'v Version,
+    key: &'k [u8],
     level0_at: usize,
     level0_prefix: u64,
     deeper: Bits,
 }
 
-impl<'a> Iterator for Candidates<'a> {
-    type Item = (usize, &'a Arc<FileMeta>);
+impl<'v> Iterator for Candidates<'v, '_> {
+    type Item = (usize, &'v Arc<FileMeta>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
