@@ -141,7 +141,8 @@ impl LogPool {
             shared.done.wait(&mut state);
         }
         if let Some(spare) = state.spare.take() {
-            if spare.capacity() >= capacity {
+            // It is late if a larger log was created while it was prepared.
+            if spare.capacity() >= capacity && spare.number() > state.last_taken {
                 shared.hand_out(state, &spare);
                 return Ok(spare);
             }
