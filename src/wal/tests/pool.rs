@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::wal::pool::LogPool;
 
 const SEGMENT: u64 = 64 << 10;
@@ -137,15 +137,27 @@ fn a_failed_preparation_is_reported_only_when_taking_fails_too() {
     assert_eq!(failed.unwrap_err().path(), Some(&*path_of(1)), "the first cause is reported");
     pool.wait_idle();
     env.fail("open_wal", false);
-    // A failed sync of the directory must not hand a log out either.
-    env.fail("sync_dir", true);
-    assert!(pool.take(10).is_err());
-    pool.wait_idle();
-    assert_eq!(env.names(), [""; 0], "what failed is removed");
-    env.fail("sync_dir", false);
     let log = take(&env, &pool, 10);
     pool.wait_idle();
     assert!(take(&env, &pool, 10).number() > log.number());
+    assert!(pool.check_sync().is_ok());
+}
+
+#[test]
+fn a_failed_sync_of_the_directory_is_final() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    pool.wait_idle();
+    env.fail("sync_dir", true);
+    let log = pool.take(10).unwrap();
+    pool.wait_idle();
+    env.fail("sync_dir", false);
+    for result in [pool.take(10).map(|_| ()), pool.check_sync()] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert_eq!(error.path(), Some(Path::new("/db")));
+    }
+    assert_eq!(env.names(), [log_file_name(log.number())], "what failed is removed");
 }
 
 #[test]
