@@ -191,9 +191,20 @@ impl<'a> RecordReader<'a> {
         self.offset as u64
     }
 
-    /// After `Bad`: goes on at the next block boundary (salvage only).
+    /// After `Bad`: goes on at the first record that begins in a later block
+    /// (salvage only).
     pub(crate) fn skip_block(&mut self) {
         self.offset = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
+        // The block may begin with the rest of a record whose front is lost.
+        while let Ok(Some((kind, _, after))) = self.fragment(self.offset) {
+            if !matches!(kind, FragmentType::Middle | FragmentType::Last) {
+                break;
+            }
+            self.offset = after;
+            if kind == FragmentType::Last {
+                break;
+            }
+        }
     }
 
     /// Whether intact fragments of this log stand somewhere after the current

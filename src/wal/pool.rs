@@ -18,20 +18,24 @@
 //! 4. Nobody writes to a log that was handed back, for its file may come back
 //!    as another log. (Whoever gave it a further name shares that fate: copy
 //!    logs into a checkpoint, never link them.)
-//! 5. At most [`RETAINED_MAX`] files of exactly the segment size wait.
+//! 5. A failed sync of the directory fails every later `take`. Other failures
+//!    to prepare a spare (a full disk) are forgotten once a log can be created.
+//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait.
 //!
 //! Lock order: `State` is innermost; nothing is called while it is held.
 
+mod files;
+
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::{io, mem};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::writer::LogWriter;
-use super::{OPENING_LEN, format, log_file_name};
+use super::{OPENING_LEN, format};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
@@ -74,6 +78,9 @@ struct State {
     preparing: bool,
     /// The first failure since a log was last prepared.
     failure: Option<Error>,
+    /// A sync of the directory failed, which is final: it may have covered
+    /// names of others, and no later sync can tell.
+    sync_failure: Option<Arc<Error>>,
     /// Number of the log handed out last.
     last_taken: u64,
     /// The log in use, populated by the thread when asked.
@@ -136,12 +143,14 @@ impl LogPool {
         let opening = OPENING_LEN as u64;
         let capacity = opening + format::record_len(opening, min_payload);
         let mut state = shared.state.lock();
+        state.check_sync()?;
         while state.preparing && state.spare.is_none() && capacity <= shared.segment_bytes {
             // A second log would only compete with the one that is coming.
             shared.done.wait(&mut state);
         }
         if let Some(spare) = state.spare.take() {
-            if spare.capacity() >= capacity {
+            // It is late if a larger log was created while it was prepared.
+            if spare.capacity() >= capacity && spare.number() > state.last_taken {
                 shared.hand_out(state, &spare);
                 return Ok(spare);
             }
@@ -166,6 +175,12 @@ impl LogPool {
             }
             state.returned.push(Retired::from(log));
         }
+    }
+
+    /// `Poisoned` once a sync of the directory has failed, for good: it may
+    /// have been the one that covered another file's name.
+    pub(crate) fn check_sync(&self) -> Result<()> {
+        self.shared.state.lock().check_sync()
     }
 
     /// Called by writers after each reservation: populates further ahead when
@@ -248,6 +263,10 @@ impl From<Arc<LogWriter>> for Retired {
 }
 
 impl State {
+    fn check_sync(&self) -> Result<()> {
+        self.sync_failure.as_ref().map_or(Ok(()), |e| Err(Error::Poisoned(Arc::clone(e))))
+    }
+
     fn has_work(&self) -> bool {
         self.want_spare || self.want_populate || !self.returned.is_empty()
     }
@@ -343,105 +362,5 @@ impl Shared {
             }
         }
         self.done.notify_all();
-    }
-
-    /// A log ready for use, from a retired file if there is one of that size,
-    /// with its first `populate` bytes populated.
-    fn prepare(&self, capacity: u64, populate: u64) -> Result<Arc<LogWriter>> {
-        let mut retired = None;
-        if capacity == self.segment_bytes {
-            retired = self.state.lock().retained.pop();
-        }
-        let reused = retired.map(|retired| {
-            let reused = self.create(capacity, Some(&retired.path));
-            if reused.is_err() {
-                self.remove(retired);
-            }
-            reused
-        });
-        // What cannot be reused is no loss; a fresh file may do.
-        let log = match reused {
-            Some(Ok(log)) => log,
-            _ => self.create(capacity, None)?,
-        };
-        self.populate(&log, populate);
-        Ok(Arc::new(log))
-    }
-
-    /// Makes a log under the next number: a new file, or `from` renamed.
-    fn create(&self, capacity: u64, from: Option<&Path>) -> Result<LogWriter> {
-        // Relaxed: only uniqueness and order matter, which the atomicity gives.
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(log_file_name(number));
-        if let Some(from) = from {
-            self.env.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
-        }
-        let open = || -> Result<_, (&'static str, &Path, io::Error)> {
-            let file = self
-                .env
-                .open_wal(&path, capacity, self.mapped, from.is_some())
-                .map_err(|e| ("create", &*path, e))?;
-            self.env.sync_dir(&self.dir).map_err(|e| ("sync", &*self.dir, e))?;
-            Ok(file)
-        };
-        match open() {
-            Ok(file) => Ok(LogWriter::new(file, number, path)),
-            Err((op, at, source)) => {
-                let error = Error::io(op, at, source);
-                self.remove(Retired { path, log: None });
-                Err(error)
-            }
-        }
-    }
-
-    /// Populates the next `len` bytes of a log and sets the mark at which its
-    /// writers ask for more.
-    fn populate(&self, log: &LogWriter, len: u64) {
-        // Relaxed, here and below: one thread at a time populates a log, first
-        // its creator, then the pool's thread, which got it through the lock.
-        let from = log.populated.load(Ordering::Relaxed).max(log.end());
-        let to = (from + len).min(log.capacity());
-        let step = |at: u64| log.file().populate(at, POPULATE_STEP.min(to - at));
-        let useful = log.file().is_mapped()
-            && (from..to).step_by(POPULATE_STEP as usize).try_for_each(step).is_ok();
-        log.populated.store(to, Ordering::Relaxed);
-        // A hint that fails once is not tried again.
-        let more = useful && to < log.capacity();
-        let mark = if more { to.saturating_sub(POPULATE_LOW) } else { u64::MAX };
-        log.wake_at.store(mark, Ordering::Relaxed);
-    }
-
-    fn populate_ahead(&self, log: &LogWriter) {
-        loop {
-            let populated = log.populated.load(Ordering::Relaxed);
-            let due = (log.end() + POPULATE_AHEAD).min(log.capacity());
-            if populated >= due {
-                return;
-            }
-            self.populate(log, due - populated.max(log.end()));
-        }
-    }
-
-    /// Keeps a returned log for reuse or removes it.
-    fn sort(&self, mut retired: Retired) {
-        let capacity = match &retired.log {
-            Some(log) => Some(log.capacity()),
-            None => self.env.file_len(&retired.path).ok(),
-        };
-        retired.log = None;
-        if capacity == Some(self.segment_bytes) {
-            let mut state = self.state.lock();
-            if state.retained.len() < RETAINED_MAX && !state.shutdown {
-                state.retained.push(retired);
-                return;
-            }
-        }
-        self.remove(retired);
-    }
-
-    fn remove(&self, retired: Retired) {
-        // A file that stays is only space: recovery ignores it, and the next
-        // open removes it.
-        let _ = self.env.remove(&retired.path);
     }
 }

@@ -72,6 +72,9 @@ impl LoggedBatch<'_> {
     }
 }
 
+/// Something and its file offset.
+type At<T> = (u64, T);
+
 /// Reads one log from its bytes, which may be hostile.
 #[derive(Clone, Debug)]
 pub(crate) struct LogReader<'a> {
@@ -133,7 +136,8 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    fn record(&mut self) -> Result<Option<(u64, Cow<'a, [u8]>)>, Damage> {
+    /// The next record and its offset.
+    fn record(&mut self) -> Result<Option<At<Cow<'a, [u8]>>>, Damage> {
         let offset = self.records.offset();
         self.stuck = false;
         match self.records.next() {

@@ -1,0 +1,119 @@
+//! What the pool does to files; nothing here waits for the pool's lock for long.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RETAINED_MAX, Retired, Shared};
+use crate::error::{Error, Result};
+use crate::wal::log_file_name;
+use crate::wal::writer::LogWriter;
+
+impl Shared {
+    /// A log ready for use, from a retired file if there is one of that size,
+    /// with its first `populate` bytes populated.
+    pub(super) fn prepare(&self, capacity: u64, populate: u64) -> Result<Arc<LogWriter>> {
+        let mut retired = None;
+        if capacity == self.segment_bytes {
+            retired = self.state.lock().retained.pop();
+        }
+        let reused = retired.map(|retired| {
+            let reused = self.create(capacity, Some(&retired.path));
+            if reused.is_err() {
+                self.remove(retired);
+            }
+            reused
+        });
+        // What cannot be reused is no loss; a fresh file may do.
+        let log = match reused {
+            Some(Ok(log)) => log,
+            _ => self.create(capacity, None)?,
+        };
+        self.populate(&log, populate);
+        Ok(Arc::new(log))
+    }
+
+    /// Makes a log under the next number: a new file, or `from` renamed.
+    fn create(&self, capacity: u64, from: Option<&Path>) -> Result<LogWriter> {
+        self.state.lock().check_sync()?;
+        // Relaxed: only uniqueness and order matter, which the atomicity gives.
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(log_file_name(number));
+        if let Some(from) = from {
+            self.env.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
+        }
+        let opened = self.env.open_wal(&path, capacity, self.mapped, from.is_some());
+        let created = opened.map_err(|e| Error::io("create", &path, e)).and_then(|file| {
+            self.sync_dir()?;
+            Ok(file)
+        });
+        match created {
+            Ok(file) => Ok(LogWriter::new(file, number, path)),
+            Err(error) => {
+                self.remove(Retired { path, log: None });
+                Err(error)
+            }
+        }
+    }
+
+    fn sync_dir(&self) -> Result<()> {
+        self.env.sync_dir(&self.dir).or_else(|source| {
+            let error = Arc::new(Error::io("sync", &self.dir, source));
+            let mut state = self.state.lock();
+            state.sync_failure.get_or_insert(error);
+            state.check_sync()
+        })
+    }
+
+    /// Populates the next `len` bytes of a log and sets the mark at which its
+    /// writers ask for more.
+    fn populate(&self, log: &LogWriter, len: u64) {
+        // Relaxed, here and below: one thread at a time populates a log, first
+        // its creator, then the pool's thread, which got it through the lock.
+        let from = log.populated.load(Ordering::Relaxed).max(log.end());
+        let to = (from + len).min(log.capacity());
+        let step = |at: u64| log.file().populate(at, POPULATE_STEP.min(to - at));
+        let useful = log.file().is_mapped()
+            && (from..to).step_by(POPULATE_STEP as usize).try_for_each(step).is_ok();
+        log.populated.store(to, Ordering::Relaxed);
+        // A hint that fails once is not tried again.
+        let more = useful && to < log.capacity();
+        let mark = if more { to.saturating_sub(POPULATE_LOW) } else { u64::MAX };
+        log.wake_at.store(mark, Ordering::Relaxed);
+    }
+
+    /// Populates `POPULATE_AHEAD` past what the writers have reserved.
+    pub(super) fn populate_ahead(&self, log: &LogWriter) {
+        loop {
+            let populated = log.populated.load(Ordering::Relaxed);
+            let due = (log.end() + POPULATE_AHEAD).min(log.capacity());
+            if populated >= due {
+                return;
+            }
+            self.populate(log, due - populated.max(log.end()));
+        }
+    }
+
+    /// Keeps a returned log for reuse or removes it.
+    pub(super) fn sort(&self, mut retired: Retired) {
+        let capacity = match &retired.log {
+            Some(log) => Some(log.capacity()),
+            None => self.env.file_len(&retired.path).ok(),
+        };
+        retired.log = None;
+        if capacity == Some(self.segment_bytes) {
+            let mut state = self.state.lock();
+            if state.retained.len() < RETAINED_MAX && !state.shutdown {
+                state.retained.push(retired);
+                return;
+            }
+        }
+        self.remove(retired);
+    }
+
+    pub(super) fn remove(&self, retired: Retired) {
+        // A file that stays is only space: recovery ignores it, and the next
+        // open removes it.
+        let _ = self.env.remove(&retired.path);
+    }
+}

@@ -1,0 +1,211 @@
+//! Preparing, handing out and taking back logs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::error::{ErrorKind, Result};
+use crate::wal::pool::LogPool;
+
+const SEGMENT: u64 = 64 << 10;
+
+fn start(env: &Arc<MemEnv>, segment: u64) -> LogPool {
+    let next = Arc::new(AtomicU64::new(1));
+    LogPool::start(env.clone(), Path::new("/db"), segment, true, next).unwrap()
+}
+
+fn take(env: &MemEnv, pool: &LogPool, min_payload: usize) -> Arc<LogWriter> {
+    let log = pool.take(min_payload).unwrap();
+    assert!(env.is_durable(log.path()), "the name is not durable yet");
+    assert_eq!(log.end(), 0);
+    assert_eq!(LogReader::new(&bytes_of(env, &log), log.number()).opening(), LogStart::Unused);
+    log.write_opening(1, 0).unwrap();
+    assert!(log.reserve(min_payload).is_some(), "no room for what was asked");
+    log
+}
+
+#[test]
+fn a_ready_spare_costs_no_call() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    pool.wait_idle();
+    assert_eq!(env.names(), ["000001.log"]);
+    let calls = env.calls();
+    env.fail("open_wal", true);
+    let log = pool.take(100).unwrap();
+    pool.wait_idle();
+    // The thread's failed attempt at the next spare, and its cleaning up.
+    assert_eq!(env.calls(), calls + 2);
+    assert_eq!((log.number(), log.capacity()), (1, SEGMENT));
+}
+
+#[test]
+fn logs_come_in_ascending_order_and_recycled_ones_under_new_numbers() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let mut last = 0;
+    for round in 0..20 {
+        let log = take(&env, &pool, 1000);
+        assert!(log.number() > last);
+        last = log.number();
+        for sequence in 1..=20 {
+            log_put(&log, sequence, &[round; 300]);
+        }
+        pool.recycle(log);
+        pool.wait_idle();
+        assert!(env.names().len() <= 3, "{:?}", env.names());
+        assert!(!env.names().contains(&log_file_name(last)) || env.names().len() <= 2);
+    }
+    pool.shutdown();
+    assert_eq!(env.names(), [""; 0]);
+}
+
+#[test]
+fn at_most_two_retired_logs_wait_and_only_of_segment_size() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let mut logs: Vec<_> = (0..5).map(|_| take(&env, &pool, 0)).collect();
+    logs.push(take(&env, &pool, 2 * SEGMENT as usize));
+    pool.wait_idle();
+    let large = logs.pop().unwrap();
+    assert!(large.capacity() > 2 * SEGMENT);
+    let name = log_file_name(large.number());
+    pool.recycle(large);
+    pool.wait_idle();
+    assert!(!env.names().contains(&name));
+    let before = env.names().len();
+    logs.into_iter().for_each(|log| pool.recycle(log));
+    pool.wait_idle();
+    // Five came back, up to two stay.
+    assert!(env.names().len() <= before - 3, "{:?}", env.names());
+    // Files of an earlier process are judged by their length.
+    for (number, len) in [(900, SEGMENT), (901, SEGMENT + 1)] {
+        env.open_wal(&path_of(number), len, true, false).unwrap();
+        pool.recycle_file(path_of(number));
+    }
+    pool.wait_idle();
+    assert!(!env.names().contains(&log_file_name(901)));
+    pool.shutdown();
+    assert_eq!(env.names(), [""; 0]);
+}
+
+#[test]
+fn a_spare_that_is_too_small_gets_a_new_number() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    pool.wait_idle();
+    let large = take(&env, &pool, 3 * SEGMENT as usize);
+    assert_eq!(large.number(), 2);
+    pool.wait_idle();
+    assert!(!env.names().contains(&log_file_name(1)), "{:?}", env.names());
+    let next = take(&env, &pool, 10);
+    assert!(next.number() > 2);
+    assert_eq!(next.capacity(), SEGMENT);
+}
+
+#[test]
+fn concurrent_takes_get_logs_in_order() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let seen = Mutex::new(std::collections::HashSet::new());
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let (env, pool, seen) = (&env, &pool, &seen);
+            scope.spawn(move || {
+                let mut last = 0;
+                for i in 0..50 {
+                    let size = if (i + t) % 3 == 0 { 2 * SEGMENT as usize } else { 100 };
+                    let log = take(env, pool, size);
+                    assert!(log.number() > last);
+                    last = log.number();
+                    assert!(seen.lock().insert(last), "log {last} was handed out twice");
+                    pool.recycle(log);
+                }
+            });
+        }
+    });
+    pool.shutdown();
+    assert_eq!(env.names(), [""; 0]);
+}
+
+#[test]
+fn a_failed_preparation_is_reported_only_when_taking_fails_too() {
+    let env = Arc::new(MemEnv::default());
+    env.fail("open_wal", true);
+    let pool = start(&env, SEGMENT);
+    pool.wait_idle();
+    let failed: Result<_> = pool.take(10);
+    assert_eq!(failed.unwrap_err().path(), Some(&*path_of(1)), "the first cause is reported");
+    pool.wait_idle();
+    env.fail("open_wal", false);
+    let log = take(&env, &pool, 10);
+    pool.wait_idle();
+    assert!(take(&env, &pool, 10).number() > log.number());
+    assert!(pool.check_sync().is_ok());
+}
+
+#[test]
+fn a_failed_sync_of_the_directory_is_final() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    pool.wait_idle();
+    env.fail("sync_dir", true);
+    let log = pool.take(10).unwrap();
+    pool.wait_idle();
+    env.fail("sync_dir", false);
+    for result in [pool.take(10).map(|_| ()), pool.check_sync()] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert_eq!(error.path(), Some(Path::new("/db")));
+    }
+    assert_eq!(env.names(), [log_file_name(log.number())], "what failed is removed");
+}
+
+#[test]
+fn a_retired_log_that_cannot_be_reused_is_replaced() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let logs: Vec<_> = (0..3).map(|_| take(&env, &pool, 0)).collect();
+    pool.wait_idle();
+    logs.into_iter().for_each(|log| pool.recycle(log));
+    pool.wait_idle();
+    env.fail("rename", true);
+    (0..4).for_each(|_| drop(take(&env, &pool, 0)));
+    env.fail("rename", false);
+}
+
+#[test]
+fn progress_populates_ahead_and_marks_once() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, 32 << 20);
+    let log = take(&env, &pool, 0);
+    pool.wait_idle();
+    let mut last = 0;
+    while log.reserve(100_000).is_some() {
+        pool.note_progress(&log);
+        pool.wait_idle();
+        let populated = log.populated.load(Ordering::Relaxed);
+        assert!(populated >= (log.end() + (1 << 20)).min(log.capacity()));
+        assert!(populated >= last);
+        last = populated;
+    }
+    assert_eq!(last, log.capacity());
+    assert_eq!(log.wake_at.load(Ordering::Relaxed), u64::MAX, "nothing is left to populate");
+}
+
+#[test]
+fn shutdown_keeps_the_log_in_use_and_can_be_repeated() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let log = take(&env, &pool, 0);
+    let obsolete = log.number();
+    pool.recycle(log);
+    let log = take(&env, &pool, 0);
+    pool.shutdown();
+    pool.shutdown();
+    assert_eq!(env.names(), [log_file_name(log.number())]);
+    assert!(log.number() > obsolete);
+    // Late returns are removed at once.
+    pool.recycle(log);
+    assert_eq!(env.names(), [""; 0]);
+    pool.wait_idle();
+}
