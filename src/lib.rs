@@ -7,6 +7,7 @@ mod config;
 pub mod env;
 mod error;
 mod iterator;
+mod memtable;
 mod snapshot;
 mod types;
 mod util;

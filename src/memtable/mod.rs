@@ -1,0 +1,259 @@
+//! The memtable: the newest writes, sorted, in memory.
+//!
+//! A skiplist (`skiplist.rs`) of one node per user key with a chain of its
+//! versions (`node.rs`), in one fixed region of memory (`arena.rs`), with a hash
+//! index in front (`index.rs`). Any number of threads may insert and read at
+//! once; nothing is locked, moved or freed while the memtable lives, so readers
+//! need no reclamation inside it and what they read may be lent out for as long
+//! as the memtable is held. Invariants:
+//!
+//! 1. Space is reserved before anything is written ([`MemTable::reserve`]), so
+//!    an insert cannot fail: what the log holds, the memtable can hold.
+//! 2. Once [`MemTable::insert`] has returned, whoever learns of it (through the
+//!    visible sequence number, say) finds the entry: by key, through the index
+//!    (see the publication rule in `index.rs`), and in order, through level 0.
+//! 3. Key and value bytes are never written after publication, and recycling
+//!    ([`MemTable::reset`]) takes `&mut`: no slice that borrows the memtable, or
+//!    holds an `Arc` of it, can exist then.
+//!
+//! Reset zeroes what is read before it is written: the index and the head's
+//! tower. The rest of the arena keeps its old bytes, because every node and
+//! version is written in full, but for links above the level it is reachable
+//! at, before the exchange that publishes it; those are written before they
+//! become reachable, too.
+
+mod arena;
+mod finger;
+mod index;
+mod iterator;
+mod node;
+mod skiplist;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub(crate) use arena::ArenaRange;
+pub(crate) use iterator::MemTableIter;
+
+use crate::types::key::{KEY_LEN_MAX, PrefixMap, SeqType, VALUE_LEN_MAX};
+use crate::types::slice::{Owner, Pinned, Slice};
+use arena::Arena;
+use index::{Index, Lookup};
+use node::Node;
+use skiplist::SkipList;
+
+/// See the module's documentation.
+pub(crate) struct MemTable {
+    id: u64,
+    list: SkipList,
+    index: Index,
+    entries: Entries,
+}
+
+/// Alone on its cache lines, like the arena's counter: every write moves it.
+#[repr(align(128))]
+struct Entries(AtomicUsize);
+
+impl MemTable {
+    /// Maps a memtable with room for `capacity` bytes, as counted by
+    /// [`bytes_for`](Self::bytes_for); the index comes on top (an eighth of
+    /// that). `prefix` is what the keys are expected to share: it affects speed
+    /// only.
+    pub(crate) fn new(id: u64, capacity: usize, prefix: PrefixMap) -> io::Result<MemTable> {
+        let arena = Arena::new(capacity)?;
+        let index = Index::new(capacity)?;
+        let list = SkipList::new(arena, prefix);
+        Ok(MemTable { id, list, index, entries: Entries(AtomicUsize::new(0)) })
+    }
+
+    /// Empties the memtable for another life.
+    pub(crate) fn reset(&mut self, id: u64, prefix: PrefixMap) {
+        self.id = id;
+        self.list.reset(prefix);
+        self.index.reset();
+        *self.entries.0.get_mut() = 0;
+    }
+
+    /// How much of the capacity `count` entries take at most, `key_value_bytes`
+    /// being the sum of the lengths of their keys and values.
+    #[inline]
+    pub(crate) fn bytes_for(count: usize, key_value_bytes: usize) -> usize {
+        arena::bytes_for(count, key_value_bytes)
+    }
+
+    /// Reserves space for `count` entries as in [`bytes_for`](Self::bytes_for);
+    /// `None` when they do not fit any more. A fresh memtable of at least
+    /// `bytes_for(count, key_value_bytes)` capacity fits them.
+    #[inline]
+    pub(crate) fn reserve(&self, count: usize, key_value_bytes: usize) -> Option<ArenaRange> {
+        let range = self.list.arena().reserve(Self::bytes_for(count, key_value_bytes))?;
+        // Relaxed: a figure.
+        self.entries.0.fetch_add(count, Ordering::Relaxed);
+        Some(range)
+    }
+
+    /// Adds an entry, in space from `range`. `hash` is [`hash_key`] of the key.
+    /// No two entries may have the same key and sequence number.
+    ///
+    /// # Panics
+    /// If the range is another memtable's or used up, or the key or value
+    /// exceeds its limit: a caller's bug.
+    ///
+    /// [`hash_key`]: crate::types::key::hash_key
+    pub(crate) fn insert(
+        &self,
+        range: &mut ArenaRange,
+        hash: u64,
+        key: &[u8],
+        seq_type: SeqType,
+        value: &[u8],
+    ) {
+        assert!(key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
+        assert!(value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
+        if let Lookup::Found(offset) = self.lookup(key, hash) {
+            // SAFETY: the index holds nodes of this memtable's list.
+            let node = unsafe { self.list.node(offset) };
+            self.list.insert_version(range, node, seq_type, value);
+            return;
+        }
+        let node = self.list.insert(range, hash, key, seq_type, value);
+        self.index.enter(hash, node.offset());
+    }
+
+    /// The newest entry of `key` at or before `read`.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], hash: u64, read: SeqType) -> Option<(SeqType, &[u8])> {
+        let node = match self.lookup(key, hash) {
+            // SAFETY: the index holds nodes of this memtable's list.
+            Lookup::Found(offset) => unsafe { self.list.node(offset) },
+            Lookup::Absent => return None,
+            Lookup::Unknown => self.list.find(key)?,
+        };
+        let version = node.visible(self.list.arena(), read)?;
+        Some((version.seq_type(), version.value()))
+    }
+
+    #[inline]
+    fn lookup(&self, key: &[u8], hash: u64) -> Lookup {
+        self.index.lookup(hash, |offset| {
+            // SAFETY: the index holds nodes of this memtable's list.
+            unsafe { self.list.node(offset) }.key() == key
+        })
+    }
+
+    /// Starts fetching what a [`get`](Self::get) reads first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Starts fetching what a [`get`](Self::get) reads second; by then
+    /// [`prefetch`](Self::prefetch) should have done its work.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u64) {
+        if let Some(offset) = self.index.candidate(hash) {
+            prefetch_line(self.list.arena().at(offset));
+        }
+    }
+
+    /// A slice that [`get`](Self::get) returned, tied to the memtable.
+    ///
+    /// # Panics
+    /// If it is not this memtable's: a caller's bug.
+    pub(crate) fn pin(self: &Arc<Self>, bytes: &[u8]) -> Slice {
+        Slice::inline(bytes).unwrap_or_else(|| {
+            assert!(self.list.arena().contains(bytes), "pinned bytes must be the memtable's");
+            let owner: Owner = Arc::<Self>::clone(self);
+            // SAFETY: slices of the arena are only ever made of keys and
+            // values, which are never written while an `Arc` exists (invariant
+            // 3) and do not move with it: they lie in the arena's region.
+            unsafe { Pinned::new(bytes, owner) }.into()
+        })
+    }
+
+    /// An iterator over all versions of all keys.
+    pub(crate) fn iter(self: &Arc<Self>) -> MemTableIter {
+        MemTableIter::new(Arc::clone(self))
+    }
+
+    /// The number this life of the memtable was given.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes that can be reserved in all.
+    pub(crate) fn capacity(&self) -> usize {
+        self.list.arena().capacity()
+    }
+
+    /// Bytes reserved so far.
+    pub(crate) fn used(&self) -> usize {
+        self.list.arena().used()
+    }
+
+    /// Bytes of memory mapped, index included.
+    pub(crate) fn memory(&self) -> usize {
+        self.list.arena().memory() + self.index.memory()
+    }
+
+    /// Entries that space was reserved for.
+    pub(crate) fn len(&self) -> usize {
+        // Relaxed: a figure.
+        self.entries.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether no entry was inserted yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.first().is_none()
+    }
+
+    /// The smallest user key.
+    pub(crate) fn smallest_key(&self) -> Option<&[u8]> {
+        self.list.first().map(Node::key)
+    }
+
+    /// The largest user key.
+    pub(crate) fn largest_key(&self) -> Option<&[u8]> {
+        self.list.last().map(Node::key)
+    }
+
+    /// What the next memtable's keys are likely to share, judged by this one's;
+    /// with fewer than two keys, what was expected of these.
+    pub(crate) fn learned_prefix(&self) -> PrefixMap {
+        match (self.smallest_key(), self.largest_key()) {
+            (Some(smallest), Some(largest)) if smallest < largest => {
+                PrefixMap::between(smallest, largest)
+            }
+            _ => self.list.prefix().clone(),
+        }
+    }
+}
+
+impl fmt::Debug for MemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemTable")
+            .field("id", &self.id)
+            .field("len", &self.len())
+            .field("used", &self.used())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts fetching a cache line.
+#[inline]
+fn prefetch_line(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that touches no memory architecturally; SSE is part of
+    // the target.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
