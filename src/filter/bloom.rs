@@ -6,7 +6,7 @@
 //! 2. A lookup touches exactly one 64-byte line: lines are aligned in memory.
 //!    All `k` bits are tested without a branch between them.
 //! 3. Bit `i` is the top nine bits of `low * GOLDEN^(i+1)`, as in RocksDB's
-//!    `FastLocalBloom`. The crowding of keys into lines costs little: 1.0 %
+//!    `FastLocalBloom`. The crowding of keys into lines costs little: 0.94 %
 //!    false positives at 10 bits a key are measured by the tests, against
 //!    0.84 % for a filter that spreads its probes over the whole memory.
 //! 4. The encoding (lines, then a trailer with `k` and the kind) is on disk
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn false_positives_stay_low_and_false_negatives_do_not_exist() {
         let keys = 200_000u64;
-        for (bits, rate_max) in [(5.0, 0.12), (8.0, 0.035), (10.0, 0.0125), (16.0, 0.0025)] {
+        for (bits, rate_max) in [(5.0, 0.10), (8.0, 0.026), (10.0, 0.011), (16.0, 0.0012)] {
             let f = filter(bits, 0..keys);
             assert!((0..keys).all(|k| f.may_contain(hash_key(&k.to_be_bytes()))));
             let wrong =
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(bytes[2 * LINE_LEN..], [6, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(hash_key(&bytes), GOLDEN_HASH);
     }
-    const GOLDEN_HASH: u64 = 0;
+    const GOLDEN_HASH: u64 = 2_323_423_683_900_774_486;
 
     #[test]
     fn an_empty_filter_contains_nothing() {

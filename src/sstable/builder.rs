@@ -15,7 +15,7 @@
 
 use std::path::PathBuf;
 
-use super::block::{BlockBuilder, put_single};
+use super::block_builder::{BlockBuilder, put_single};
 use super::format::*;
 use super::index::{DataHandle, IndexBuilder, separator};
 use crate::compress::Compressor;

@@ -5,6 +5,7 @@
 //! bytes, each shared by the writer and the reader.
 
 pub(crate) mod block;
+mod block_builder;
 pub(crate) mod builder;
 pub(crate) mod format;
 pub(crate) mod index;

@@ -124,6 +124,11 @@ impl Table {
         self.index.memory_len() + self.filter.as_ref().map_or(0, BloomFilter::memory_len)
     }
 
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> &BlockCache {
+        &self.cache
+    }
+
     pub(super) fn region(&self) -> &Region {
         &self.region
     }

@@ -1,0 +1,175 @@
+//! Damaged tables: an error or the right data, never a panic or wrong data.
+
+use proptest::prelude::*;
+
+use super::super::block::Block;
+use super::super::format::FOOTER_LEN;
+use super::*;
+use crate::util::checksum::checksum;
+
+fn open_bytes(bytes: &[u8], verify: VerifyChecksums) -> Result<Arc<Table>> {
+    let env = MemEnv::default();
+    env.files.lock().insert(PATH.into(), bytes.to_vec());
+    let options = TableReadOptions { verify, ..read_options() };
+    let len = bytes.len() as u64;
+    Table::open(&env, Path::new(PATH), 7, len, None, options).map(Arc::new)
+}
+
+/// Reads everything in every way; what is read without an error must be right.
+fn use_table(table: &Arc<Table>, entries: &[Entry], trusted: bool) {
+    for (key, value) in entries {
+        if let Ok(found) = get(table, &key.user_key, key.seq_type)
+            && trusted
+        {
+            assert_eq!(found, Some((key.seq_type, value.clone())));
+        }
+        let mut iter = table.iter(true);
+        if iter.seek(key.as_ref()).is_ok() && trusted {
+            assert_eq!((iter.key(), iter.value()), (key.as_ref(), &value[..]));
+        }
+    }
+    if let Ok(scanned) = scan(table)
+        && trusted
+    {
+        assert_eq!(scanned, entries);
+    }
+    let mut iter = table.iter(false);
+    let mut moved = iter.seek_to_last();
+    while moved.is_ok() && iter.valid() {
+        moved = iter.prev();
+    }
+    let _ = table.verify_all();
+    let _ = (table.split_keys(3), table.approximate_offset(b"key"));
+}
+
+/// Small entries that make several blocks of every kind, the cut to a file.
+fn images() -> Vec<(Vec<Entry>, Vec<u8>)> {
+    let mut images = vec![];
+    for codec in CODECS {
+        for layout in [0, 2, 3] {
+            let entries: Vec<Entry> = layout_entries(layout).into_iter().take(24).collect();
+            let env = MemEnv::default();
+            write(&env, &entries, options(codec, if codec == CODECS[0] { 400 } else { 128 }));
+            images.push((entries, env.read(Path::new(PATH)).unwrap()));
+        }
+    }
+    images
+}
+
+#[test]
+fn every_flipped_byte_is_an_error_or_harmless() {
+    for (entries, bytes) in images() {
+        for at in 0..bytes.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= mask;
+                if let Ok(table) = open_bytes(&damaged, VerifyChecksums::FirstTouch) {
+                    use_table(&table, &entries, true);
+                    assert!(table.verify_all().is_err(), "byte {at} is covered by nothing");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_cut_at_any_length_does_not_open() {
+    for (_, bytes) in images() {
+        for len in 0..bytes.len() {
+            assert!(open_bytes(&bytes[..len], VerifyChecksums::FirstTouch).is_err());
+        }
+    }
+}
+
+#[test]
+fn padding_may_hold_anything() {
+    let entries = layout_entries(1);
+    let env = MemEnv::default();
+    let summary = write(&env, &entries, options(Compression::None, 4096));
+    let table = open(&env, &summary);
+    let mut bytes = env.read(Path::new(PATH)).unwrap();
+    for i in 1..table.index().len() {
+        let before = table.index().block(i - 1).unwrap();
+        let end = (before.offset + u64::from(before.len)) as usize;
+        bytes[end..table.index().block(i).unwrap().offset as usize].fill(0xee);
+    }
+    use_table(&open_bytes(&bytes, VerifyChecksums::FirstTouch).unwrap(), &entries, true);
+}
+
+#[test]
+fn errors_say_where_and_what() {
+    let env = MemEnv::default();
+    let summary = write(&env, &small_entries(), options(Compression::None, 4096));
+    let bytes = env.read(Path::new(PATH)).unwrap();
+    let version_at = bytes.len() - FOOTER_LEN + 32;
+    let mut future = bytes.clone();
+    future[version_at] = 9;
+    let error = open_bytes(&future, VerifyChecksums::FirstTouch).unwrap_err();
+    assert!(matches!(error, Error::UnsupportedFormat { found: 9, supported: 1, .. }));
+    let wrong = Some(summary.meta_checksum ^ 1);
+    let (path, size) = (Path::new(PATH), summary.file_size);
+    assert!(Table::open(&env, path, 7, size, wrong, read_options()).is_err());
+    assert!(Table::open(&env, path, 7, size + 1, None, read_options()).is_err());
+    let mut damaged = bytes;
+    damaged[100] ^= 1;
+    let table = open_bytes(&damaged, VerifyChecksums::FirstTouch).unwrap();
+    let error = get(&table, b"apple", SeqType::NEWEST).unwrap_err();
+    assert!(matches!(error, Error::Corruption { offset: 0, .. }), "{error}");
+    assert_eq!(error.path(), Some(path));
+    // Blocks that this process wrote are not verified again, until asked.
+    table.mark_all_verified();
+    assert!(get(&table, b"apple", SeqType::NEWEST).is_ok());
+    assert!(table.verify_all().is_err());
+}
+
+/// Rewrites all checksums, so that hostile bytes reach the decoders.
+fn reseal(bytes: &mut [u8], table: &Table) {
+    for i in 0..table.index().len() {
+        let block = table.index().block(i).unwrap();
+        let stored = &mut bytes[block.offset as usize..][..block.len as usize];
+        let sum = match Block::parse(stored) {
+            Some(b) if !block.compressed => checksum(&[&stored[4..b.used() as usize]]),
+            _ => checksum(&[&stored[4..]]),
+        };
+        stored[..4].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn forged_blocks_never_panic(
+        image in 0usize..9,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        header_only: bool,
+    ) {
+        let (entries, mut bytes) = images().swap_remove(image);
+        let table = open_bytes(&bytes, VerifyChecksums::Never).unwrap();
+        let end = table.properties().data_bytes as usize;
+        for (at, byte) in flips {
+            bytes[at.index(if header_only { end.min(80) } else { end })] = byte;
+        }
+        use_table(&open_bytes(&bytes, VerifyChecksums::Never).unwrap(), &entries, false);
+        reseal(&mut bytes, &table);
+        use_table(&open_bytes(&bytes, VerifyChecksums::FirstTouch).unwrap(), &entries, false);
+    }
+
+    #[test]
+    fn hostile_blocks_never_panic(mut bytes: Vec<u8>, n in 0u16..20, flags in 0u8..16, skip in 0u8..3) {
+        bytes.resize(bytes.len() + 16, 0);
+        bytes[4..6].copy_from_slice(&n.to_le_bytes());
+        (bytes[6], bytes[7]) = (flags, skip);
+        let used = bytes.len() as u32;
+        bytes[8..12].copy_from_slice(&used.to_le_bytes());
+        bytes[12..16].copy_from_slice(&[2, 0, 3, 0]);
+        if let Some(block) = Block::parse(&bytes) {
+            for i in 0..block.len() + 1 {
+                let _ = (block.entry(i), i < block.len() && block.seq_type(i).is_some());
+            }
+            for key in [&b""[..], b"a", b"abcdef", &[0; 9], &[255; 9]] {
+                let _ = (block.find(key, SeqType::NEWEST), block.lower_bound(key, SeqType::OLDEST));
+            }
+            block.is_intact();
+        }
+    }
+}
