@@ -1,1 +1,134 @@
-fn main() {}
+//! The command-line tool: load, look into, change and check a database.
+//!
+//! Exit codes: 0 done; 1 the key is absent, the data is bad or the database
+//! refused; 2 the command line is wrong. Every failure is one line
+//! `aidb: reason` on standard error. A reader that closes the pipe early is no
+//! failure: the tool stops quietly.
+
+mod args;
+mod failure;
+mod import;
+mod records;
+mod scan;
+mod text;
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Read, Write};
+use std::process::ExitCode;
+
+use aidb::{ColumnFamily, Db, Options};
+use clap::Parser;
+
+use args::{Cli, Command, Common};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return explain(&answer),
+    };
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let result = run(&cli, &mut out).and_then(|()| Ok(out.flush()?));
+    // What is still buffered after a failure precedes its message; a second
+    // failure to write it has nothing to add.
+    let _ = out.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version go to standard output, a wrong command line to standard
+/// error in this tool's form.
+fn explain(answer: &clap::Error) -> ExitCode {
+    if !answer.use_stderr() {
+        // A closed pipe is the reader's choice.
+        let _ = answer.print();
+        return ExitCode::SUCCESS;
+    }
+    let message = answer.render().to_string();
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    Failure::Usage(message.trim_end().into()).report()
+}
+
+fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Import(args) => import::import(common, args, out),
+        Command::Get { key, quiet } => get(common, key, *quiet, out),
+        Command::Put { key, value, sync } => put(common, key, value, *sync),
+        Command::Delete { key, sync } => delete(common, key, *sync),
+        Command::Scan(args) => scan::scan(common, args, out),
+        Command::Count(bounds) => scan::count(common, bounds, out),
+        Command::Stats => stats(common, out),
+        Command::Check => check(common, out),
+    }
+}
+
+/// Opens the database that the command line names.
+fn open(common: &Common, create_if_missing: bool) -> Result<Db, Failure> {
+    let dir = common
+        .db
+        .as_ref()
+        .ok_or_else(|| Failure::Usage("which database? Give --db DIR or set AIDB_DB".into()))?;
+    Ok(Db::open(dir, &Options::default().create_if_missing(create_if_missing))?)
+}
+
+/// The column family that the command line names, which must exist.
+fn family(db: &Db, common: &Common) -> Result<ColumnFamily, Failure> {
+    db.column_family(&common.cf)
+        .ok_or_else(|| Failure::Data(format!("no column family named `{}`", common.cf)))
+}
+
+fn get(common: &Common, key: &OsStr, quiet: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let key = text::argument(key, common.hex)?;
+    let db = open(common, false)?;
+    match family(&db, common)?.get(&key)? {
+        Some(value) => {
+            text::write_bytes(out, &value, common.hex)?;
+            Ok(out.write_all(b"\n")?)
+        }
+        None if quiet => Err(Failure::Silent),
+        None => Err(Failure::Data(format!("no such key: {}", key.escape_ascii()))),
+    }
+}
+
+fn put(common: &Common, key: &OsStr, value: &OsStr, sync: bool) -> Result<(), Failure> {
+    let key = text::argument(key, common.hex)?;
+    let value = if value == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::input("stdin", &e))?;
+        if common.hex { text::decode_hex(bytes.trim_ascii())? } else { bytes }
+    } else {
+        text::argument(value, common.hex)?
+    };
+    let db = open(common, true)?;
+    family(&db, common)?.put_opt(&key, &value, &aidb::WriteOptions::default().sync(sync))?;
+    Ok(db.close()?)
+}
+
+fn delete(common: &Common, key: &OsStr, sync: bool) -> Result<(), Failure> {
+    let key = text::argument(key, common.hex)?;
+    let db = open(common, false)?;
+    family(&db, common)?.delete_opt(&key, &aidb::WriteOptions::default().sync(sync))?;
+    Ok(db.close()?)
+}
+
+fn stats(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let db = open(common, false)?;
+    let stats = db.stats().to_string();
+    Ok(writeln!(out, "{}", stats.trim_end())?)
+}
+
+fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let db = open(common, false)?;
+    let report = db.verify()?;
+    for finding in &report.findings {
+        writeln!(out, "{finding}")?;
+    }
+    if !report.findings.is_empty() {
+        return Err(Failure::Data(format!("{} findings", report.findings.len())));
+    }
+    let (tables, entries, bytes) = (report.tables, report.entries, report.bytes);
+    Ok(writeln!(out, "ok: {tables} tables, {entries} entries, {bytes} bytes")?)
+}
