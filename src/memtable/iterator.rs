@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::MemTable;
 use super::arena::Offset;
+use super::finger::Finger;
 use super::node::{Node, Version};
-use super::skiplist::Finger;
 use crate::types::key::{InternalKeyRef, SeqType};
 use crate::types::slice::Slice;
 

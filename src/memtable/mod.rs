@@ -23,6 +23,7 @@
 //! become reachable, too.
 
 mod arena;
+mod finger;
 mod index;
 mod iterator;
 mod node;

@@ -62,11 +62,11 @@ pub(super) struct SkipList {
 }
 
 /// Where a walk along one level ended.
-struct Stop<'a> {
-    before: Node<'a>,
-    link: u64,
+pub(super) struct Stop<'a> {
+    pub(super) before: Node<'a>,
+    pub(super) link: u64,
     /// Whether `link` leads to the key itself.
-    equal: bool,
+    pub(super) equal: bool,
 }
 
 impl SkipList {
@@ -130,7 +130,7 @@ impl SkipList {
     }
 
     #[inline]
-    fn head(&self) -> Node<'_> {
+    pub(super) fn head(&self) -> Node<'_> {
         // SAFETY: written by `write_head`.
         unsafe { self.node(HEAD) }
     }
@@ -142,7 +142,7 @@ impl SkipList {
         (link_offset(link) != 0).then(|| unsafe { self.node(link_offset(link)) })
     }
 
-    fn levels(&self) -> usize {
+    pub(super) fn levels(&self) -> usize {
         // Relaxed: a hint, see the field.
         self.levels.load(Ordering::Relaxed)
     }
@@ -153,7 +153,7 @@ impl SkipList {
     /// # Safety
     /// `before` has that level, and is the head or before the target.
     #[inline]
-    unsafe fn walk<'a>(
+    pub(super) unsafe fn walk<'a>(
         &'a self,
         mut before: Node<'a>,
         level: usize,
@@ -375,59 +375,6 @@ impl SkipList {
             self.levels.fetch_max(node.height(), Ordering::Relaxed);
         }
         None
-    }
-}
-
-/// The nodes before some position, as a start for finding the one before them:
-/// moving backwards costs a full descent once and a few links from then on.
-#[derive(Debug)]
-pub(super) struct Finger {
-    /// At each level a node (or the head) that has it; ascending towards level
-    /// 0. Null: not set.
-    before: [Offset; HEIGHT_MAX],
-}
-
-impl Finger {
-    pub(super) fn new() -> Finger {
-        Finger { before: [0; HEIGHT_MAX] }
-    }
-}
-
-impl SkipList {
-    /// The last node before a key. If the finger's lowest node is the one the
-    /// key belongs to, as it is after a previous step back, the search starts
-    /// at the lowest level where the finger is before it.
-    ///
-    /// # Safety
-    /// The finger was only ever used with this list, and not across a reset.
-    pub(super) unsafe fn before(&self, key: &[u8], finger: &mut Finger) -> Option<Node<'_>> {
-        let target = self.target(key);
-        let lowest = finger.before[0];
-        // SAFETY: offsets in the finger are of nodes of this list.
-        let stepping = lowest > HEAD && unsafe { self.node(lowest) }.key() == key;
-        let resume = if stepping {
-            finger.before.iter().position(|before| *before != lowest && *before != 0)
-        } else {
-            None
-        };
-        let (mut node, top) = match resume {
-            // SAFETY: as above, or the head.
-            Some(level) => (unsafe { self.node(finger.before[level]) }, level),
-            None => (self.head(), self.levels() - 1),
-        };
-        let mut greater = 0;
-        for level in (0..=top).rev() {
-            // SAFETY: the finger holds nodes that have their level; those of
-            // higher levels are not after those of lower ones, so what differs
-            // from the lowest, the key's own, is before the key.
-            let stop = unsafe { self.walk(node, level, target, greater) };
-            (node, greater) = (stop.before, stop.link);
-            finger.before[level] = node.offset();
-        }
-        if resume.is_none() {
-            finger.before[top + 1..].fill(0);
-        }
-        (node.offset() != HEAD).then_some(node)
     }
 }
 
