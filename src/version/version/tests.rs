@@ -77,7 +77,7 @@ proptest! {
             prop_assert_eq!(found, expected);
             for level in [1, 3] {
                 let files = version.files(level);
-                let first = files.iter().position(|f| &*f.largest.user_key >= &key[..]);
+                let first = files.iter().position(|f| *f.largest.user_key >= key[..]);
                 let at = version.level(level).lower_bound(key);
                 prop_assert_eq!(at, first.unwrap_or(files.len()));
             }
