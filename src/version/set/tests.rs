@@ -16,7 +16,7 @@ fn create(env: &TestEnv) -> VersionSet {
 }
 
 fn recover(env: &TestEnv) -> Result<VersionSet> {
-    VersionSet::recover(Arc::new(env.clone()), dir(), &|_| Ok(Arc::new(Table)))
+    VersionSet::load(Arc::new(env.clone()), dir())
 }
 
 /// A table of 10 bytes, on "disk", with one key.
@@ -108,7 +108,6 @@ fn what_was_installed_is_recovered() {
     assert!(env.take_calls().is_empty(), "recovery writes nothing");
     assert_eq!(describe(&again), describe(&set));
     assert_eq!(again.live_files(), HashSet::from([file.number, second.number]));
-    assert!(again.families()[1].current.all_files().all(|(_, f)| f.table.get().is_some()));
     assert!(again.new_file_number() >= set.new_file_number());
 
     let dropped = VersionEdit { families_dropped: vec![id], ..Default::default() };
@@ -212,6 +211,18 @@ fn missing_and_truncated_files_are_named() {
     env.remove_file(&manifest);
     let err = recover(&env).unwrap_err();
     assert_eq!((err.kind(), err.path()), (ErrorKind::Corruption, Some(&*manifest)));
+}
+
+#[test]
+fn a_table_that_does_not_open_stops_recovery() {
+    let env = TestEnv::default();
+    let open = |file: &FileMeta| Err(Error::corruption("t", file.number, "damaged"));
+    let mut set = create(&env);
+    assert!(VersionSet::recover(Arc::new(env.clone()), dir(), &open).is_ok(), "no tables");
+    let file = table(&env, set.new_file_number(), "k");
+    set.log_and_apply(add(0, 0, &file)).unwrap();
+    let err = VersionSet::recover(Arc::new(env), dir(), &open).unwrap_err();
+    assert!(matches!(err, Error::Corruption { offset, .. } if offset == file.number));
 }
 
 #[test]
