@@ -99,21 +99,19 @@ pub(crate) fn read_manifest(
 /// Whether a record begins at or after `at`, where reading has stopped.
 ///
 /// The remains of the torn record itself do not count: they are the middle and
-/// last fragments. In the block where reading stopped every position is tried;
-/// the later ones begin with a fragment and are followed by its lengths.
+/// last fragments. In the block where reading stopped every position is tried,
+/// since the length there may be what is damaged; later blocks begin with a
+/// fragment and are followed by its lengths.
 fn record_begins_after(bytes: &[u8], mut at: usize, number: u32) -> bool {
     let first_block = at / BLOCK_LEN;
     while at + HEADER_LEN <= bytes.len() {
-        if let Some((kind, valid, end)) = fragment_at(bytes, at, number) {
-            if valid && matches!(kind, FragmentType::Full | FragmentType::First) {
-                return true;
-            }
-            at = end;
-        } else if at / BLOCK_LEN == first_block {
-            at += 1;
-        } else {
-            at = (at / BLOCK_LEN + 1) * BLOCK_LEN;
-        }
+        let in_first_block = at / BLOCK_LEN == first_block;
+        at = match fragment_at(bytes, at, number) {
+            Some((FragmentType::Full | FragmentType::First, true, _)) => return true,
+            Some((_, valid, end)) if valid || !in_first_block => end,
+            _ if in_first_block => at + 1,
+            _ => (at / BLOCK_LEN + 1) * BLOCK_LEN,
+        };
     }
     false
 }

@@ -91,25 +91,30 @@ impl VersionSet {
         dir: &Path,
         open_table: &dyn Fn(&FileMeta) -> Result<Arc<Table>>,
     ) -> Result<VersionSet> {
-        let manifest_number = read_current(&*env, dir)?;
-        let (state, next_file_number) = replay(&*env, dir, manifest_number)?;
-        for (_, file) in state.families.iter().flat_map(|f| f.current.all_files()) {
-            check_table_file(&*env, dir, file)?;
+        let set = VersionSet::load(env, dir)?;
+        for (_, file) in set.all_files() {
             let table = open_table(file)?;
             // Freshly decoded, so nobody has set it.
             let _ = file.table.set(table);
         }
-        let next_file_number = Arc::new(AtomicU64::new(next_file_number));
-        let dir = dir.into();
-        Ok(VersionSet {
+        Ok(set)
+    }
+
+    /// [`recover`](Self::recover) up to opening the tables, which are there.
+    fn load(env: Arc<dyn Env>, dir: &Path) -> Result<VersionSet> {
+        let manifest_number = read_current(&*env, dir)?;
+        let (state, next_file_number) = replay(&*env, dir, manifest_number)?;
+        let set = VersionSet {
             env,
-            dir,
+            dir: dir.into(),
             state,
             manifest: None,
             manifest_number,
-            next_file_number,
+            next_file_number: Arc::new(AtomicU64::new(next_file_number)),
             failed: None,
-        })
+        };
+        set.all_files().try_for_each(|(_, file)| check_table_file(&*set.env, dir, file))?;
+        Ok(set)
     }
 
     /// Makes an edit durable and installs it; returns the families whose files
@@ -264,8 +269,11 @@ impl VersionSet {
     /// Numbers of the tables in the current versions. After a failure others may
     /// be live as well: nothing may be purged then (rule 2).
     pub(crate) fn live_files(&self) -> HashSet<u64> {
-        let families = self.state.families.iter();
-        families.flat_map(|f| f.current.all_files()).map(|(_, f)| f.number).collect()
+        self.all_files().map(|(_, f)| f.number).collect()
+    }
+
+    fn all_files(&self) -> impl Iterator<Item = (usize, &Arc<FileMeta>)> {
+        self.state.families.iter().flat_map(|f| f.current.all_files())
     }
 }
 
