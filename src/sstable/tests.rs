@@ -283,6 +283,21 @@ fn versions_of_one_key_straddle_blocks() {
 }
 
 #[test]
+fn the_largest_blocks_hold_as_many_entries_as_their_count_can_say() {
+    for (codec, seq) in [(Compression::None, 0), (Compression::None, 1), (Compression::Lz4, 0)] {
+        let entries: Vec<Entry> =
+            (0..150_000u32).map(|i| put((i * 3).to_be_bytes(), seq, "")).collect();
+        let table = build(&entries, options(codec, 1 << 20));
+        table.verify_all().unwrap();
+        assert!((2..5).contains(&table.properties().data_blocks));
+        for i in (0..450_000u32).step_by(101) {
+            let found = get(&table, &i.to_be_bytes(), SeqType::NEWEST).unwrap();
+            assert_eq!(found.is_some(), i % 3 == 0);
+        }
+    }
+}
+
+#[test]
 fn long_keys_and_long_values() {
     for codec in CODECS {
         let long = |last: u8| [vec![b'k'; 65_534], vec![last]].concat();
