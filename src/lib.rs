@@ -20,3 +20,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use snapshot::Snapshot;
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
+
+// Compiles and runs the README's example with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
