@@ -36,3 +36,8 @@ pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{FamilyStats, LevelStats, Stats};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
+
+// Compiles and runs the README's example with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
