@@ -192,21 +192,25 @@ fn a_second_opener_in_another_process() {
     assert_eq!(open(&place).get("key").unwrap().unwrap(), "value");
 }
 
+/// That there is no database at `place`, whichever way that is said.
+#[track_caller]
+fn assert_missing<T>(result: Result<T, Error>, place: &Place) {
+    let error = result.err().expect("nothing is there");
+    assert!(matches!(error.kind(), ErrorKind::NotADatabase | ErrorKind::Io), "{error}");
+    assert!(error.path().is_some_and(|path| path.starts_with(&place.path)));
+}
+
 #[test]
 fn a_missing_database_is_not_created_unless_asked_for() {
     let place = Place::real();
     let options = Options::default().create_if_missing(false);
-    let missing = |error: Error| {
-        assert!(matches!(error.kind(), ErrorKind::NotADatabase | ErrorKind::Io), "{error}");
-        assert!(error.path().is_some_and(|path| path.starts_with(&place.path)));
-    };
-    missing(Db::open(&place.path, &options).err().expect("nothing there"));
-    missing(Db::open_read_only(&place.path, &options).err().expect("nothing there"));
+    assert_missing(Db::open(&place.path, &options), &place);
+    assert_missing(Db::open_read_only(&place.path, &options), &place);
     assert!(files(&*place.env, place.path.parent().unwrap(), "").is_empty(), "something was made");
     std::fs::create_dir_all(&place.path).unwrap();
-    missing(Db::open(&place.path, &options).err().expect("an empty directory"));
+    assert_missing(Db::open(&place.path, &options), &place);
     std::fs::write(place.path.join("notes.txt"), "not a database").unwrap();
-    missing(Db::open(&place.path, &options).err().expect("a directory of something else"));
+    assert_missing(Db::open(&place.path, &options), &place);
 }
 
 #[test]

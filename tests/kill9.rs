@@ -72,12 +72,12 @@ fn value(thread: u64, step: u64, part: u64) -> Vec<u8> {
 
 /// Whether a part of a step goes to the other family.
 fn in_other(step: u64, part: u64) -> bool {
-    (step + part) % 3 == 0
+    (step + part).is_multiple_of(3)
 }
 
 /// Whether step `step + WINDOW` deletes this one.
 fn is_deleted_later(step: u64) -> bool {
-    step % 4 != 0
+    !step.is_multiple_of(4)
 }
 
 fn apply(db: &Db, other: &ColumnFamily, thread: u64, step: u64, options: &WriteOptions) {

@@ -23,6 +23,7 @@ use common::{Place, Rng, Trace, key_at, operations, random_family, random_option
 use common::{seeds, small_options, value};
 
 type Map = BTreeMap<Rc<[u8]>, Rc<[u8]>>;
+type Entry<'a> = (&'a Rc<[u8]>, &'a Rc<[u8]>);
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 struct Family {
@@ -209,12 +210,9 @@ impl Run {
     }
 
     fn random_range(&mut self) -> Range {
-        let bound = |run: &mut Run| match run.rng.below(5) {
-            0 => Bound::Unbounded,
-            1 | 2 => Bound::Included(run.key()),
-            _ => Bound::Excluded(run.key()),
-        };
-        (bound(self), bound(self))
+        let kinds = [|_| Bound::Unbounded, Bound::Included, Bound::Excluded, Bound::Excluded];
+        let mut bound = || self.rng.pick(&kinds)(self.key());
+        (bound(), bound())
     }
 
     fn scan(&mut self) {
@@ -370,12 +368,13 @@ impl Run {
 }
 
 /// The entries of `map` in `range`; none when the range is inverted.
-fn in_range<'a>(map: &'a Map, range: &Range) -> Vec<(&'a Rc<[u8]>, &'a Rc<[u8]>)> {
+fn in_range<'a>(map: &'a Map, range: &Range) -> Vec<Entry<'a>> {
     let bounds = (range.0.as_ref().map(|key| &key[..]), range.1.as_ref().map(|key| &key[..]));
-    map.iter().filter(|(key, _)| bounds.contains::<[u8]>(key)).collect()
+    let contains = |key: &[u8]| RangeBounds::<[u8]>::contains(&bounds, key);
+    map.iter().filter(|(key, _)| contains(key)).collect()
 }
 
-fn compare_iter(rng: &mut Rng, iter: Iter, expected: Vec<(&Rc<[u8]>, &Rc<[u8]>)>) {
+fn compare_iter(rng: &mut Rng, iter: Iter, expected: Vec<Entry<'_>>) {
     match rng.below(4) {
         0 => compare_forward(iter, &expected),
         1 => compare_backward(iter, &expected),
@@ -389,27 +388,27 @@ fn compare_iter(rng: &mut Rng, iter: Iter, expected: Vec<(&Rc<[u8]>, &Rc<[u8]>)>
     }
 }
 
-fn assert_entry(found: aidb::Result<(Slice, Slice)>, expected: &(&Rc<[u8]>, &Rc<[u8]>)) {
+fn assert_entry(found: aidb::Result<(Slice, Slice)>, expected: &Entry<'_>) {
     let (key, value) = found.unwrap();
     assert_eq!(key.escape_ascii().to_string(), expected.0.escape_ascii().to_string());
-    assert!(&*value == &**expected.1, "the value of {key:?} is {value:?}");
+    assert!(*value == **expected.1, "the value of {key:?} is {value:?}");
 }
 
-fn compare_forward(mut iter: Iter, expected: &Entries<'_>) {
+fn compare_forward(mut iter: Iter, expected: &[Entry<'_>]) {
     for entry in expected {
         assert_entry(iter.next().expect("the iterator ends early"), entry);
     }
     assert!(iter.next().is_none(), "the iterator goes on past the end");
 }
 
-fn compare_backward(mut iter: Iter, expected: &Entries<'_>) {
+fn compare_backward(mut iter: Iter, expected: &[Entry<'_>]) {
     for entry in expected.iter().rev() {
         assert_entry(iter.next_back().expect("the iterator ends early"), entry);
     }
     assert!(iter.next_back().is_none(), "the iterator goes on past the start");
 }
 
-fn compare_both_ends(rng: &mut Rng, mut iter: Iter, mut expected: &Entries<'_>) {
+fn compare_both_ends(rng: &mut Rng, mut iter: Iter, mut expected: &[Entry<'_>]) {
     let bias = 1 + rng.below(4);
     loop {
         if rng.one_in(bias + 1) {
@@ -429,7 +428,7 @@ fn compare_both_ends(rng: &mut Rng, mut iter: Iter, mut expected: &Entries<'_>) 
 fn compare_cursor(
     rng: &mut Rng,
     mut cursor: Cursor,
-    entries: &Entries<'_>,
+    entries: &[Entry<'_>],
     mut target: impl FnMut() -> Vec<u8>,
 ) {
     let mut at: Option<usize> = None;

@@ -1,0 +1,437 @@
+//! Damaged files give an error or the right data, never a panic or wrong data.
+//!
+//! A fixture is the image of a small database that was killed: tables on
+//! several levels, some compressed, a manifest, and a log with commits that
+//! are not flushed. Each case damages one file of a copy, opens it and reads
+//! everything in every way. What reads return without an error must agree with
+//! one allowed state of the history:
+//!
+//! 1. Damage to a table or to `CURRENT`: the last state only.
+//! 2. Damage to the log: any state from the last flush on, because recovery to
+//!    a point in time drops what follows the damage.
+//! 3. Damage to the last record of the manifest, or its truncation, may look
+//!    like an edit that a power cut left half written, so any earlier state
+//!    may show; damage before that is no such thing, and 1 holds.
+
+#[expect(dead_code, reason = "no test file uses all of the shared helpers")]
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aidb::env::{Env, SimEnv};
+use aidb::{Compression, Db, Error, ErrorKind, Iter, Options, VerifyChecksums, WalRecovery};
+use aidb::{WriteBatch, WriteOptions};
+use common::{Rng, Trace, files, operations, seeds, small_options};
+
+const PATH: &str = "/db";
+const FLUSHED: usize = 220;
+const COMMITS: usize = 260;
+const KEYS: u64 = 240;
+
+type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+struct Fixture {
+    image: SimEnv,
+    /// `states[p]` is the state after the first `p` commits.
+    states: Vec<State>,
+    keys: Vec<Vec<u8>>,
+    verify: VerifyChecksums,
+    recovery: WalRecovery,
+}
+
+fn options(env: &SimEnv, compression: &[Compression]) -> Options {
+    small_options(Arc::new(env.clone()))
+        .compression_per_level(compression)
+        .max_background_jobs(1)
+        .max_subcompactions(1)
+        .level_base_bytes(12 << 10)
+}
+
+impl Fixture {
+    fn build(seed: u64, compression: &[Compression]) -> Fixture {
+        let mut rng = Rng::new(seed);
+        let env = SimEnv::new();
+        let db = Db::open(PATH, &options(&env, compression)).unwrap();
+        let mut states = vec![State::new()];
+        for number in 0..COMMITS {
+            let mut state = states[number].clone();
+            let mut batch = WriteBatch::new();
+            for _ in 0..1 + rng.index(3) {
+                let key = format!("key{:05}", rng.below(KEYS)).into_bytes();
+                if rng.one_in(6) {
+                    batch.delete(&key);
+                    state.remove(&key);
+                } else {
+                    let value = Self::value(&mut rng, number);
+                    batch.put(&key, &value);
+                    state.insert(key, value);
+                }
+            }
+            db.write(&batch, &WriteOptions::default()).unwrap();
+            states.push(state);
+            if (number + 1) % 20 == 0 && number < FLUSHED {
+                db.flush().unwrap();
+                db.wait_idle().unwrap();
+            }
+        }
+        let image = env.snapshot_live();
+        let keys = (0..KEYS + 5).map(|n| format!("key{n:05}").into_bytes()).collect();
+        let fixture = Fixture {
+            image,
+            states,
+            keys,
+            verify: VerifyChecksums::FirstTouch,
+            recovery: WalRecovery::PointInTime,
+        };
+        fixture.check("nothing", COMMITS..=COMMITS, |_| {});
+        fixture
+    }
+
+    fn value(rng: &mut Rng, number: usize) -> Vec<u8> {
+        let len = if rng.one_in(40) { 6000 } else { rng.index(150) };
+        if rng.one_in(2) { vec![number as u8; len] } else { rng.bytes(len) }
+    }
+
+    fn files(&self, suffix: &str) -> Vec<PathBuf> {
+        files(&self.image, Path::new(PATH), suffix).into_iter().map(|(path, _)| path).collect()
+    }
+
+    fn manifest(&self) -> PathBuf {
+        let current = self.image.read(&Path::new(PATH).join("CURRENT")).unwrap();
+        let name = String::from_utf8(current).expect("CURRENT is text");
+        Path::new(PATH).join(name.trim_end())
+    }
+
+    /// Damages a copy, reads all of it and judges what the reads return.
+    fn check(&self, what: &str, allowed: RangeInclusive<usize>, damage: impl FnOnce(&SimEnv)) {
+        let copy = self.image.snapshot_live();
+        damage(&copy);
+        let seen = catch_unwind(AssertUnwindSafe(|| self.observe(&copy)));
+        let seen = seen.unwrap_or_else(|_| panic!("{what}: a panic"));
+        for error in &seen.errors {
+            let expected = matches!(
+                error.kind(),
+                ErrorKind::Corruption
+                    | ErrorKind::NotADatabase
+                    | ErrorKind::UnsupportedFormat
+                    | ErrorKind::Io
+            );
+            assert!(expected, "{what}: {error}");
+            assert!(error.path().is_some(), "{what}: an error that names no file: {error}");
+        }
+        let mut candidates = allowed.clone().rev();
+        if !candidates.any(|p| seen.agrees_with(&self.states[p], &self.keys)) {
+            let any = (0..=COMMITS).rev().find(|p| seen.agrees_with(&self.states[*p], &self.keys));
+            let (errors, entries) = (&seen.errors, seen.forward.entries.len());
+            panic!(
+                "{what}: wrong data: {entries} entries, state {any:?} where {allowed:?} \
+                 are allowed; errors: {errors:?}"
+            );
+        }
+    }
+
+    fn observe(&self, env: &SimEnv) -> Seen {
+        let mut seen = Seen::default();
+        let options = options(env, &[]).create_if_missing(false);
+        let options = options.verify_checksums(self.verify).wal_recovery(self.recovery);
+        let db = match Db::open(PATH, &options) {
+            Ok(db) => db,
+            Err(error) => {
+                seen.errors.push(error);
+                return seen;
+            }
+        };
+        for key in &self.keys {
+            let found = seen.note(db.get(key));
+            seen.gets.push(found.map(|value| value.map(|slice| slice.to_vec())));
+        }
+        seen.forward = seen.scan(db.iter(), false);
+        seen.backward = seen.scan(db.iter(), true);
+        if let Some(report) = seen.note(db.verify()) {
+            seen.findings = report.findings;
+        }
+        // A failed compaction may have poisoned it, which is no matter here.
+        let _ = db.close();
+        seen
+    }
+}
+
+/// What the reads of one damaged database returned.
+#[derive(Default)]
+struct Seen {
+    errors: Vec<Error>,
+    findings: Vec<String>,
+    /// For each key, unless there was an error.
+    gets: Vec<Option<Option<Vec<u8>>>>,
+    forward: Scan,
+    backward: Scan,
+}
+
+#[derive(Default)]
+struct Scan {
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    complete: bool,
+}
+
+impl Seen {
+    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn scan(&mut self, mut iter: Iter, backward: bool) -> Scan {
+        let mut scan = Scan { complete: true, ..Scan::default() };
+        while let Some(entry) = if backward { iter.next_back() } else { iter.next() } {
+            let Some((key, value)) = self.note(entry) else {
+                return Scan { complete: false, ..scan };
+            };
+            scan.entries.push((key.to_vec(), value.to_vec()));
+            assert!(scan.entries.len() <= self.gets.len(), "the iterator does not end");
+        }
+        scan
+    }
+
+    fn agrees_with(&self, state: &State, keys: &[Vec<u8>]) -> bool {
+        let get = |(key, found): (&Vec<u8>, &Option<Option<Vec<u8>>>)| {
+            found.as_ref().is_none_or(|found| found.as_ref() == state.get(key))
+        };
+        keys.iter().zip(&self.gets).all(get)
+            && self.forward.agrees_with(state.iter())
+            && self.backward.agrees_with(state.iter().rev())
+    }
+}
+
+impl Scan {
+    fn agrees_with<'a>(
+        &self,
+        mut expected: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
+    ) -> bool {
+        self.entries.iter().all(|(key, value)| expected.next() == Some((key, value)))
+            && (!self.complete || expected.next().is_none())
+    }
+}
+
+/// Replaces the contents of a file.
+fn overwrite(env: &SimEnv, path: &Path, bytes: &[u8]) {
+    let mut file = env.create(path, false).unwrap();
+    file.append(bytes).unwrap();
+    file.finish().unwrap();
+}
+
+/// Another byte than `byte`: one bit flipped, zeroed, or set.
+fn damaged(rng: &mut Rng, byte: u8) -> u8 {
+    let candidates = [byte ^ (1 << rng.below(8)), 0, 0xff];
+    let other = rng.pick(&candidates);
+    if other == byte { byte ^ 0x10 } else { other }
+}
+
+/// `budget` places in `0..len`, all of them if they are no more than that.
+fn places(rng: &mut Rng, len: usize, budget: usize) -> Vec<usize> {
+    if len <= budget {
+        return (0..len).collect();
+    }
+    let stride = len / budget;
+    (0..budget).map(|i| i * stride + rng.index(stride)).collect()
+}
+
+fn damage_bytes(
+    fixture: &Fixture,
+    rng: &mut Rng,
+    path: &Path,
+    offsets: &[usize],
+    allowed: impl Fn(usize) -> RangeInclusive<usize>,
+) {
+    let bytes = fixture.image.read(path).unwrap();
+    for offset in offsets {
+        let mut changed = bytes.clone();
+        changed[*offset] = damaged(rng, bytes[*offset]);
+        let (old, new) = (bytes[*offset], changed[*offset]);
+        let what = format!("{}, byte {offset} {old:#x} -> {new:#x}", path.display());
+        fixture.check(&what, allowed(*offset), |env| overwrite(env, path, &changed));
+    }
+}
+
+fn truncate(fixture: &Fixture, path: &Path, lens: &[usize], allowed: RangeInclusive<usize>) {
+    let bytes = fixture.image.read(path).unwrap();
+    for len in lens {
+        let what = format!("{} of {} bytes cut to {len}", path.display(), bytes.len());
+        fixture.check(&what, allowed.clone(), |env| overwrite(env, path, &bytes[..*len]));
+    }
+    let what = format!("{} removed", path.display());
+    fixture.check(&what, allowed, |env| env.remove(path).unwrap());
+}
+
+const EXACT: RangeInclusive<usize> = COMMITS..=COMMITS;
+const SINCE_FLUSH: RangeInclusive<usize> = FLUSHED..=COMMITS;
+
+/// Builds a fixture for each way of compressing and hands it to `body`.
+fn each_fixture(first_seed: u64, body: impl Fn(&Fixture, &mut Rng)) {
+    use Compression::{Lz4, None, Snappy};
+    for seed in seeds(first_seed, 1) {
+        for compression in [&[None][..], &[None, Lz4, Snappy], &[Snappy]] {
+            let trace = Trace::new(seed, compression);
+            body(&Fixture::build(seed, compression), &mut Rng::new(seed));
+            trace.step();
+        }
+    }
+}
+
+#[test]
+fn damaged_tables() {
+    each_fixture(1, |fixture, rng| {
+        let tables = fixture.files(".sst");
+        assert!(tables.len() >= 2, "the fixture has several tables");
+        for table in &tables {
+            let len = fixture.image.file_len(table).unwrap() as usize;
+            let mut offsets = places(rng, len, operations(120) as usize);
+            offsets.extend(len.saturating_sub(64)..len);
+            damage_bytes(fixture, rng, table, &offsets, |_| EXACT);
+            let lens = places(rng, len, operations(120) as usize / 4);
+            truncate(fixture, table, &lens, EXACT);
+        }
+    });
+}
+
+#[test]
+fn damaged_tables_with_every_read_verified() {
+    each_fixture(11, |fixture, rng| {
+        let fixture = Fixture {
+            verify: VerifyChecksums::EveryRead,
+            image: fixture.image.clone(),
+            states: fixture.states.clone(),
+            keys: fixture.keys.clone(),
+            ..*fixture
+        };
+        let table = rng.pick(&fixture.files(".sst"));
+        let len = fixture.image.file_len(&table).unwrap() as usize;
+        let offsets = places(rng, len, operations(120) as usize);
+        damage_bytes(&fixture, rng, &table, &offsets, |_| EXACT);
+    });
+}
+
+#[test]
+fn exchanged_tables_and_blocks() {
+    each_fixture(21, |fixture, rng| {
+        let tables = fixture.files(".sst");
+        for pair in tables.windows(2) {
+            let [a, b] = [&pair[0], &pair[1]].map(|path| fixture.image.read(path).unwrap());
+            let what = format!("{} and {} exchanged", pair[0].display(), pair[1].display());
+            fixture.check(&what, EXACT, |env| {
+                overwrite(env, &pair[0], &b);
+                overwrite(env, &pair[1], &a);
+            });
+            let what = format!("{} in place of {}", pair[0].display(), pair[1].display());
+            fixture.check(&what, EXACT, |env| overwrite(env, &pair[1], &a));
+        }
+        for table in &tables {
+            let bytes = fixture.image.read(table).unwrap();
+            let pages = bytes.len() / 4096;
+            for (a, b) in (0..8).map(|_| (rng.index(pages), rng.index(pages))) {
+                if a >= b {
+                    continue;
+                }
+                let mut changed = bytes.clone();
+                let (head, tail) = changed.split_at_mut(b * 4096);
+                head[a * 4096..][..4096].swap_with_slice(&mut tail[..4096]);
+                let what = format!("{}, pages {a} and {b} exchanged", table.display());
+                fixture.check(&what, EXACT, |env| overwrite(env, table, &changed));
+            }
+        }
+    });
+}
+
+/// Where the last record of a file in the log's fragment format starts:
+/// `checksum u32 | length u16 | type u8 | log number u32`, blocks of 32 KiB.
+fn last_record_start(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32 << 10;
+    const HEADER: usize = 11;
+    let (mut at, mut last) = (0, 0);
+    while at + HEADER <= bytes.len() {
+        if BLOCK - at % BLOCK < HEADER {
+            at = at.next_multiple_of(BLOCK);
+            continue;
+        }
+        let len = usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
+        match bytes[at + 6] {
+            0 => break,
+            // FULL or FIRST.
+            1 | 2 => last = at,
+            _ => {}
+        }
+        at += HEADER + len;
+    }
+    last
+}
+
+#[test]
+fn damaged_manifests() {
+    each_fixture(31, |fixture, rng| {
+        let manifest = fixture.manifest();
+        let bytes = fixture.image.read(&manifest).unwrap();
+        let last = last_record_start(&bytes);
+        let offsets = places(rng, bytes.len(), operations(3000) as usize);
+        let allowed = |offset| if offset >= last { 0..=COMMITS } else { EXACT };
+        damage_bytes(fixture, rng, &manifest, &offsets, allowed);
+        let lens = places(rng, bytes.len(), operations(500) as usize);
+        truncate(fixture, &manifest, &lens, 0..=COMMITS);
+        fixture.check("no manifest", EXACT, |env| env.remove(&manifest).unwrap());
+    });
+}
+
+#[test]
+fn damaged_current() {
+    each_fixture(41, |fixture, rng| {
+        let current = Path::new(PATH).join("CURRENT");
+        let len = fixture.image.file_len(&current).unwrap() as usize;
+        for _ in 0..3 {
+            let offsets: Vec<_> = (0..len).collect();
+            damage_bytes(fixture, rng, &current, &offsets, |_| EXACT);
+        }
+        truncate(fixture, &current, &(0..len).collect::<Vec<_>>(), EXACT);
+        for name in ["\n", "nothing\n", "CURRENT\n", "../db/CURRENT\n", "LOCK\n", "/dev/zero\n"] {
+            let what = format!("CURRENT names {name:?}");
+            fixture.check(&what, EXACT, |env| overwrite(env, &current, name.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn damaged_logs() {
+    each_fixture(51, |fixture, rng| {
+        for log in fixture.files(".log") {
+            let bytes = fixture.image.read(&log).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let mut offsets = places(rng, used, operations(600) as usize);
+            offsets.extend(places(rng, bytes.len(), 20));
+            damage_bytes(fixture, rng, &log, &offsets, |_| SINCE_FLUSH);
+            let lens = places(rng, used, operations(600) as usize / 4);
+            truncate(fixture, &log, &lens, SINCE_FLUSH);
+        }
+    });
+}
+
+#[test]
+fn damaged_logs_under_absolute_consistency() {
+    each_fixture(61, |fixture, rng| {
+        let fixture = Fixture {
+            recovery: WalRecovery::AbsoluteConsistency,
+            image: fixture.image.clone(),
+            states: fixture.states.clone(),
+            keys: fixture.keys.clone(),
+            ..*fixture
+        };
+        for log in fixture.files(".log") {
+            let bytes = fixture.image.read(&log).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            for offset in places(rng, used, operations(200) as usize) {
+                let mut changed = bytes.clone();
+                changed[offset] ^= 1 << rng.below(8);
+                let what = format!("{}, a bit of byte {offset}", log.display());
+                fixture.check(&what, EXACT, |env| overwrite(env, &log, &changed));
+            }
+        }
+    });
+}
