@@ -175,7 +175,7 @@ fn page_range(offset: usize, len: usize, total: usize) -> Range<usize> {
 /// Gives advice on a part of a mapping that starts at `base`. Only advice that
 /// leaves the contents alone may come here.
 fn advise_range(base: NonNull<u8>, range: Range<usize>, advice: Advice) -> rustix::io::Result<()> {
-    debug_assert!(!matches!(advice, Advice::DontNeed | Advice::LinuxDontNeed));
+    debug_assert!(!matches!(advice, Advice::LinuxDontNeed | Advice::LinuxFree));
     if range.is_empty() {
         return Ok(());
     }

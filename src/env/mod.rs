@@ -226,7 +226,9 @@ impl WalFile {
         self.backend.sync()
     }
 
-    /// Prepares `len` bytes from `offset` for writes that fault nothing.
+    /// Prepares `len` bytes from `offset` for writes that fault nothing. This
+    /// makes their pages dirty: the next sync writes all of them, so prepare a
+    /// little ahead of the writers, not the whole file.
     pub fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
         let len = len.min(self.capacity.saturating_sub(offset));
         match &self.mapping {

@@ -250,18 +250,21 @@ impl Env for SimEnv {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        let mut state = match self.exists(path)? {
-            true => self.read_op(),
-            false => self.write_op(),
-        };
+        let mut state = self.state.lock();
         let inode = match state.fs.lookup(path) {
-            Ok(inode) => inode,
-            Err(_) => state.fs.create(path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                state.begin_mutation();
+                state.fs.create(path)?
+            }
+            found => {
+                state.begin();
+                found?
+            }
         };
         if !state.fs.locks.insert(inode) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(SimLock { _handle: self.open(&mut state, inode) }))
+        Ok(Box::new(SimLock { handle: self.open(&mut state, inode) }))
     }
 }
 
@@ -272,8 +275,7 @@ impl SimEnv {
     }
 }
 
-/// An open file: keeps it when its last name goes, and releases its lock (only
-/// a [`SimLock`]'s handle is of a file that is ever locked).
+/// An open file: keeps it when its last name goes.
 struct Handle {
     env: SimEnv,
     inode: InodeId,
@@ -300,14 +302,14 @@ impl fmt::Debug for Handle {
 
 #[derive(Debug)]
 struct SimLock {
-    _handle: Handle,
+    handle: Handle,
 }
 
 impl FileLock for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        let Handle { env, inode } = &self._handle;
+        let Handle { env, inode } = &self.handle;
         env.state.lock().fs.locks.remove(inode);
     }
 }
