@@ -1,55 +1,389 @@
-//! STUB: replaced by the env work.
-use crate::types::slice::Pinned;
-use std::io;
+//! Mapped memory: the only user of `mmap`, `madvise` and memmap2.
+//!
+//! Invariants:
+//! 1. A [`Region`] is immutable. A heap region is owned and never handed out
+//!    mutably; a mapped one shows a finished file, which this engine never
+//!    writes again. Another program that edits or truncates the file breaks
+//!    this; the documentation of `open` says so.
+//! 2. The bytes of a region neither move nor go away before the last clone of
+//!    its owner: a mapping stays where it is, and a `Vec` behind an `Arc` is
+//!    never touched again. So `ptr` and `len` are read once, and a read of the
+//!    region is a load of each, without a step through the owner.
+//! 3. An [`AnonymousRegion`] and a [`WalMapping`] own their memory; whoever
+//!    writes it through a raw pointer answers for the absence of races.
+//!
+//! `munmap` takes milliseconds for a large mapping of small pages. Nothing here
+//! hides that: who drops the last owner pays, and should be the purge thread.
+//!
+//! Huge pages: `MADV_HUGEPAGE` is for anonymous memory only. On a file mapping
+//! it was tried and lost. Page-cache folios of 2 MiB are mapped by huge-page
+//! entries without it (32 of 32 MiB), but with it a cold fault reads 2 MiB even
+//! under `MADV_RANDOM`: 30 random touches read 32 MiB instead of 120 KiB.
 
-/// Read-only bytes of a whole file: a shared mapping, or heap memory.
-#[derive(Debug)]
-pub struct Region {
-    bytes: Vec<u8>,
+use std::ffi::c_void;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions, MmapRaw};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::types::slice::Pinned;
+
+/// Size of a huge page, in bytes.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// What keeps the bytes of a [`Region`] in place.
+enum Backing {
+    Heap(Vec<u8>),
+    Mapped(Mmap),
 }
+
+/// Read-only bytes of a whole file: a shared mapping, or heap memory. Cloning
+/// counts a reference.
+#[derive(Clone)]
+pub struct Region {
+    ptr: NonNull<u8>,
+    len: usize,
+    owner: Arc<Backing>,
+}
+
+// SAFETY: by invariant 1 the bytes are never written while any clone lives, and
+// the owner (a Vec or an Mmap) is itself Send + Sync.
+unsafe impl Send for Region {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Region {}
+
 impl Region {
     /// Heap memory as a region.
     pub fn from_vec(bytes: Vec<u8>) -> Region {
-        Region { bytes }
+        Region::new(Backing::Heap(bytes))
     }
+
+    /// Maps the whole of a finished file.
+    pub(super) fn map_file(file: &OwnedFd) -> io::Result<Region> {
+        let len = rustix::fs::fstat(file)?.st_size;
+        let len = usize::try_from(len).map_err(|_| io::Error::from(Errno::FBIG))?;
+        if len == 0 {
+            // The kernel refuses empty mappings.
+            return Ok(Region::from_vec(Vec::new()));
+        }
+        // SAFETY: invariant 1: the file is finished and its bytes stay as they
+        // are for as long as it is mapped.
+        let mapping = unsafe { MmapOptions::new().len(len).map(file) }?;
+        Ok(Region::new(Backing::Mapped(mapping)))
+    }
+
+    fn new(backing: Backing) -> Region {
+        let owner = Arc::new(backing);
+        // Read through the Arc: from here on nothing moves (invariant 2).
+        let bytes: &[u8] = match &*owner {
+            Backing::Heap(bytes) => bytes,
+            Backing::Mapped(mapping) => mapping,
+        };
+        Region { ptr: NonNull::from(bytes).cast(), len: bytes.len(), owner }
+    }
+
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes
+        // SAFETY: invariants 1 and 2, and `self` holds an owner.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
-    /// A slice of the region that keeps the mapping alive.
+
+    /// A part of the region that keeps the whole of it alive.
+    ///
+    /// # Panics
+    /// If `part` is not inside this region: a caller's bug.
+    #[inline]
     pub(crate) fn pin(&self, part: &[u8]) -> Pinned {
-        Pinned::from_vec(part.to_vec())
+        let (base, start) = (self.ptr.as_ptr() as usize, part.as_ptr() as usize);
+        assert!(
+            part.is_empty() || (start >= base && start + part.len() <= base + self.len),
+            "a pinned part must lie inside its region"
+        );
+        let owner = Arc::clone(&self.owner);
+        // SAFETY: the part lies inside the region's bytes, which by invariants
+        // 1 and 2 stay valid, unmoved and unwritten while the owner lives. (An
+        // empty part has no bytes to keep.)
+        unsafe { Pinned::new(if part.is_empty() { &[] } else { part }, owner) }
     }
-    /// Faults the pages of `offset..offset+len` in, so that a device error is an `Err` instead of a SIGBUS.
-    pub fn populate(&self, _offset: usize, _len: usize) -> io::Result<()> {
-        Ok(())
+
+    /// Faults the pages of `offset..offset+len` in, so that a device error is
+    /// an `Err` here instead of a SIGBUS at the first touch. What reaches past
+    /// the end is ignored.
+    ///
+    /// On kernels before 5.14, which cannot, this does nothing.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        match self.advise(offset, len, Advice::LinuxPopulateRead) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOSYS) => Ok(()),
+            Err(Errno::FAULT | Errno::HWPOISON) => Err(io::Error::other(
+                "the device failed to read pages of a mapped file, or the file was cut short",
+            )),
+            Err(e) => Err(e.into()),
+        }
     }
+
     /// Starts reading the range from the device, without waiting (a hint).
-    pub fn read_ahead(&self, _offset: usize, _len: usize) {}
+    pub fn read_ahead(&self, offset: usize, len: usize) {
+        // A hint: if it fails, the pages are read when they are touched.
+        let _ = self.advise(offset, len, Advice::WillNeed);
+    }
+
+    /// Says that touches will be at random: a fault reads one page, not the
+    /// pages around it (a hint).
+    pub fn advise_random(&self) {
+        let _ = self.advise(0, self.len, Advice::Random);
+    }
+
+    /// Takes [`advise_random`](Region::advise_random) back (a hint).
+    pub fn advise_normal(&self) {
+        let _ = self.advise(0, self.len, Advice::Normal);
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
+        if matches!(*self.owner, Backing::Heap(_)) {
+            return Ok(());
+        }
+        advise_range(self.ptr, page_range(offset, len, self.len), advice)
+    }
 }
 
-/// Anonymous zeroed memory, huge pages advised.
-#[derive(Debug)]
-pub(crate) struct AnonymousRegion {
-    bytes: Box<[u64]>,
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &*self.owner {
+            Backing::Heap(_) => "heap",
+            Backing::Mapped(_) => "mapped",
+        };
+        write!(f, "Region({} bytes, {kind})", self.len)
+    }
 }
+
+/// The part of `offset..offset + len` inside `0..total`, its start rounded down
+/// to a page. (The kernel rounds the end up; the mapping ends with a page.)
+fn page_range(offset: usize, len: usize, total: usize) -> Range<usize> {
+    let end = offset.saturating_add(len).min(total);
+    let page = rustix::param::page_size();
+    let start = offset / page * page;
+    start.min(end)..end
+}
+
+/// Gives advice on a part of a mapping that starts at `base`. Only advice that
+/// leaves the contents alone may come here.
+fn advise_range(base: NonNull<u8>, range: Range<usize>, advice: Advice) -> rustix::io::Result<()> {
+    debug_assert!(!matches!(advice, Advice::LinuxDontNeed | Advice::LinuxFree));
+    if range.is_empty() {
+        return Ok(());
+    }
+    let start = base.as_ptr().wrapping_add(range.start).cast::<c_void>();
+    // SAFETY: the advice changes no byte, so that no reference into the range
+    // is invalidated; an address that is not mapped is an error, not a fault.
+    retry_on_intr(|| unsafe { madvise(start, range.len(), advice) })
+}
+
+/// Best effort: pages that cannot be prepared are faulted in when written.
+fn populate_write(base: NonNull<u8>, range: Range<usize>) -> io::Result<()> {
+    match advise_range(base, range, Advice::LinuxPopulateWrite) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOSYS) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Anonymous zeroed memory, huge pages advised, aligned to 2 MiB if it is at
+/// least that large.
+pub(crate) struct AnonymousRegion {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the region owns its mapping, which no thread is special to; writers
+// through `as_ptr` answer for their own races (invariant 3).
+unsafe impl Send for AnonymousRegion {}
+// SAFETY: `&self` gives out a shared slice or a raw pointer, no mutable access.
+unsafe impl Sync for AnonymousRegion {}
+
 impl AnonymousRegion {
-    /// Maps at least `len` zeroed bytes (page aligned).
+    /// Maps at least `len` zeroed bytes (rounded up to pages).
     pub(crate) fn new(len: usize) -> io::Result<AnonymousRegion> {
-        Ok(AnonymousRegion { bytes: vec![0u64; len.div_ceil(8)].into() })
+        let too_long = || io::Error::from(Errno::NOMEM);
+        let page = rustix::param::page_size();
+        let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
+        // Room to cut an aligned part out.
+        let slack = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+        let mapped = len.checked_add(slack).ok_or_else(too_long)?;
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice touches
+        // nothing that exists.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), mapped, prot, flags) }?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(too_long)?;
+        let head = if slack > 0 { base.as_ptr().align_offset(HUGE_PAGE).min(slack) } else { 0 };
+        // SAFETY: head <= slack, so that the result and `len` bytes after it
+        // stay inside the mapping.
+        let ptr = unsafe { base.add(head) };
+        // SAFETY: both parts belong to the mapping just made and lie outside
+        // the `len` bytes that are kept.
+        unsafe {
+            unmap(base, head);
+            unmap(ptr.add(len), slack - head);
+        }
+        let region = AnonymousRegion { ptr, len };
+        // Where there are no huge pages, small ones do.
+        let _ = advise_range(ptr, 0..len, Advice::LinuxHugepage);
+        Ok(region)
     }
+
+    /// Length in bytes.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() * 8
+        self.len
     }
+
     /// Start of the memory, valid for `len()` bytes while `self` lives.
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut u8 {
-        self.bytes.as_ptr() as *mut u8
+        self.ptr.as_ptr()
     }
+
+    /// The bytes. Who writes through [`as_ptr`](Self::as_ptr) must not write
+    /// what such a slice covers while it lives.
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        unimplemented!()
+        // SAFETY: `len` mapped and initialized (zeroed) bytes at `ptr`, for as
+        // long as `self`; invariant 3 excludes writers.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
+
+    /// The bytes, to be written.
+    #[inline]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        unimplemented!()
+        // SAFETY: as in `as_slice`, and `&mut self` excludes every other user.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
+    /// Faults all pages in, so that writes find them (best effort).
+    pub(crate) fn populate(&self) {
+        // Short of memory, the pages come when they are written, as they would
+        // without this.
+        let _ = populate_write(self.ptr, 0..self.len);
+    }
+}
+
+impl Drop for AnonymousRegion {
+    fn drop(&mut self) {
+        // SAFETY: the memory is ours and nobody can reach it any more.
+        unsafe { unmap(self.ptr, self.len) }
+    }
+}
+
+impl fmt::Debug for AnonymousRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnonymousRegion({} bytes)", self.len)
+    }
+}
+
+/// Unmaps page-aligned memory; nothing if `len` is 0.
+///
+/// # Safety
+/// The range is mapped, belongs to the caller, and is never used again.
+unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
+    if len > 0 {
+        // SAFETY: the caller's contract. It fails only for a bad range or for
+        // want of kernel memory to split a mapping: then the memory is leaked.
+        let _ = unsafe { munmap(ptr.as_ptr().cast(), len) };
+    }
+}
+
+/// A shared writable mapping of a log file.
+pub(super) struct WalMapping {
+    raw: MmapRaw,
+}
+
+impl WalMapping {
+    /// Maps the first `len` bytes, which must be allocated on the device: a
+    /// store into a hole of a full one is a SIGBUS.
+    pub(super) fn map(file: &OwnedFd, len: usize) -> io::Result<WalMapping> {
+        Ok(WalMapping { raw: MmapOptions::new().len(len).map_raw(file)? })
+    }
+
+    /// Copies `bytes` to `offset`.
+    ///
+    /// # Safety
+    /// `offset + bytes.len()` is at most the mapped length, and no other
+    /// thread accesses any byte of that range at the same time.
+    #[inline]
+    pub(super) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: the destination is mapped and ours by the caller's contract;
+        // nobody holds a reference into it, so `bytes` cannot overlap it.
+        unsafe {
+            let to = self.raw.as_mut_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+    }
+
+    /// Prepares the pages of the range for writes that fault nothing; no byte
+    /// changes, even one that is written at the same time.
+    pub(super) fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        let base = NonNull::new(self.raw.as_mut_ptr()).ok_or(Errno::FAULT)?;
+        populate_write(base, page_range(offset, len, self.raw.len()))
+    }
+}
+
+impl fmt::Debug for WalMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WalMapping({} bytes)", self.raw.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_and_a_pinned_part_outlive_the_region() {
+        let region = Region::from_vec(b"hello world".to_vec());
+        let clone = region.clone();
+        let pinned = region.pin(&region[6..]);
+        let empty = region.pin(b"");
+        drop(region);
+        assert_eq!(&*clone, b"hello world");
+        drop(clone);
+        assert_eq!(&*pinned, b"world");
+        assert!(empty.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "inside its region")]
+    fn a_part_of_something_else_cannot_be_pinned() {
+        Region::from_vec(vec![1; 8]).pin(&[1; 8]);
+    }
+
+    #[test]
+    fn page_ranges_stay_inside() {
+        let page = rustix::param::page_size();
+        assert_eq!(page_range(page + 1, 1, 9 * page), page..page + 2);
+        assert_eq!(page_range(0, usize::MAX, 10), 0..10);
+        assert!(page_range(100 * page, 5, 10).is_empty());
+        assert!(page_range(usize::MAX, usize::MAX, 10).is_empty());
+    }
+
+    #[test]
+    fn anonymous_memory_is_zeroed_aligned_and_writable() {
+        for len in [0, 1, 5000, HUGE_PAGE - 1, HUGE_PAGE, 3 * HUGE_PAGE + 4097] {
+            let mut region = AnonymousRegion::new(len).unwrap();
+            assert!(region.len() >= len.max(1) && region.len() < len + 65537);
+            if region.len() >= HUGE_PAGE {
+                assert_eq!(region.as_ptr() as usize % HUGE_PAGE, 0);
+            }
+            region.populate();
+            assert!(region.as_slice().iter().all(|b| *b == 0));
+            region.as_mut_slice().fill(7);
+            assert_eq!(region.as_slice()[region.len() - 1], 7);
+        }
+        assert!(AnonymousRegion::new(usize::MAX).is_err());
+        assert!(AnonymousRegion::new(usize::MAX / 2).is_err());
     }
 }

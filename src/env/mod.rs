@@ -12,10 +12,14 @@
 //! - a failed sync is final: what it covered may or may not be durable, and
 //!   no later sync can tell.
 
+mod buffered;
 mod direct;
 mod mmap;
 mod posix;
+mod posix_wal;
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::io;
@@ -23,6 +27,8 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use mmap::WalMapping;
 
 pub(crate) use mmap::AnonymousRegion;
 pub use mmap::Region;
@@ -91,7 +97,8 @@ pub trait WritableFile: Debug + Send {
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-/// What a [`WalFile`] does below its reservation logic.
+/// What a [`WalFile`] does below its reservation logic. Where there is a mapping
+/// of the operating system, writes and `populate` do not come here.
 pub(crate) trait WalBackend: Debug + Send + Sync {
     /// Copies `bytes` to `offset`.
     ///
@@ -115,11 +122,20 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
 /// so that no two threads ever write the same byte.
 #[derive(Debug)]
 pub struct WalFile {
+    /// Not behind `backend`: a write through it is a copy, without a dynamic
+    /// call.
+    mapping: Option<WalMapping>,
     backend: Box<dyn WalBackend>,
     capacity: u64,
-    reserved: AtomicU64,
     id: u64,
+    reserved: Reserved,
 }
+
+/// Bytes reserved, on a cache line of its own: those who reserve do not take
+/// the line of the fields above from those who write.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Reserved(AtomicU64);
 
 /// Exclusive ownership of a range of a [`WalFile`]; neither `Copy` nor `Clone`.
 #[derive(Debug)]
@@ -130,11 +146,23 @@ pub struct WalRange {
 }
 
 impl WalFile {
+    /// A file whose writes all go to `backend`.
     pub(crate) fn new(backend: Box<dyn WalBackend>, capacity: u64) -> WalFile {
+        WalFile::with_mapping(backend, None, capacity)
+    }
+
+    /// A file written through `mapping`, if there is one, which covers
+    /// `capacity` bytes of the file that `backend` syncs.
+    fn with_mapping(
+        backend: Box<dyn WalBackend>,
+        mapping: Option<WalMapping>,
+        capacity: u64,
+    ) -> WalFile {
         // Relaxed: only uniqueness matters.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        WalFile { backend, capacity, reserved: AtomicU64::new(0), id }
+        let reserved = Reserved(AtomicU64::new(0));
+        WalFile { mapping, backend, capacity, id, reserved }
     }
 
     /// Size of the file in bytes.
@@ -145,7 +173,7 @@ impl WalFile {
     /// Bytes reserved so far, from the front.
     pub fn reserved(&self) -> u64 {
         // Relaxed: a figure; ranges themselves travel by ownership.
-        self.reserved.load(Ordering::Relaxed)
+        self.reserved.0.load(Ordering::Relaxed)
     }
 
     /// The next `len` bytes, or `None` when the file has not that many left.
@@ -154,6 +182,7 @@ impl WalFile {
         // nothing is published through this counter.
         let start = self
             .reserved
+            .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(len).filter(|end| *end <= self.capacity)
             })
@@ -165,13 +194,30 @@ impl WalFile {
     ///
     /// # Panics
     /// If the range is another file's or too short: a caller's bug.
+    #[inline]
     pub fn write(&self, range: &mut WalRange, bytes: &[u8]) -> io::Result<()> {
-        assert_eq!(range.file, self.id, "a range belongs to the file that reserved it");
+        assert!(range.file == self.id, "a range belongs to the file that reserved it");
         assert!(bytes.len() as u64 <= range.remaining(), "write past the reserved range");
         // SAFETY: the range lies within the capacity and, being neither Copy
         // nor Clone and handed out disjoint, is ours alone.
-        unsafe { self.backend.write(range.start, bytes) }?;
+        unsafe { self.write_at(range.start, bytes) }?;
         range.start += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Copies `bytes` to `offset`: for an `Env` that wraps another's file.
+    ///
+    /// # Safety
+    /// As [`WalBackend::write`].
+    #[inline]
+    pub(crate) unsafe fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &self.mapping {
+            // SAFETY: the mapping covers the capacity; the rest is the
+            // caller's contract.
+            Some(mapping) => unsafe { mapping.write(offset as usize, bytes) },
+            // SAFETY: the caller's contract.
+            None => unsafe { self.backend.write(offset, bytes) }?,
+        }
         Ok(())
     }
 
@@ -180,15 +226,21 @@ impl WalFile {
         self.backend.sync()
     }
 
-    /// Prepares `len` bytes from `offset` for writes that fault nothing.
+    /// Prepares `len` bytes from `offset` for writes that fault nothing. This
+    /// makes their pages dirty: the next sync writes all of them, so prepare a
+    /// little ahead of the writers, not the whole file.
     pub fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
         let len = len.min(self.capacity.saturating_sub(offset));
-        if len == 0 { Ok(()) } else { self.backend.populate(offset, len) }
+        match &self.mapping {
+            _ if len == 0 => Ok(()),
+            Some(mapping) => mapping.populate(offset as usize, len as usize),
+            None => self.backend.populate(offset, len),
+        }
     }
 
     /// Whether writes go through a mapping.
     pub fn is_mapped(&self) -> bool {
-        self.backend.is_mapped()
+        self.mapping.is_some() || self.backend.is_mapped()
     }
 }
 

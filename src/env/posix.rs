@@ -1,36 +1,149 @@
-//! STUB
-use super::*;
+//! The operating system's file system.
+//!
+//! Calls that a signal may interrupt are repeated. Errors are the system's
+//! own; who knows the operation and the path adds them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::buffered::BufferedFile;
+use super::direct::DirectFile;
+use super::{Env, FileLock, Region, WalFile, WritableFile, posix_wal};
+
+/// Permissions of new files, before the umask.
+pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
+/// Permissions of new directories, before the umask.
+const DIR_MODE: Mode = Mode::from_bits_truncate(0o755);
+
 /// The operating system's file system.
 #[derive(Debug, Default)]
-pub struct PosixEnv;
+pub struct PosixEnv(());
+
 impl PosixEnv {
     /// The operating system's file system.
     pub fn new() -> PosixEnv {
-        PosixEnv
+        PosixEnv(())
     }
 }
+
+/// The lock of an open file description: another `open` of the file, in this
+/// process too, has another one. Closing the descriptor releases it.
+#[derive(Debug)]
+struct PosixLock {
+    _file: OwnedFd,
+}
+
+impl FileLock for PosixLock {}
+
+fn open(path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, mode))
+}
+
+fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlags::RDONLY, Mode::empty())?)
+}
+
+fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+    Ok(open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)
+}
+
+/// The directory that holds the name of `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        // The root is its own parent.
+        None => path,
+    }
+}
+
 impl Env for PosixEnv {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        unimplemented!()
+        match rustix::fs::mkdir(dir, DIR_MODE) {
+            Ok(()) => self.sync_dir(parent(dir)),
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::stat(dir)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => Ok(()),
+                    _ => Err(Errno::NOTDIR.into()),
+                }
+            }
+            Err(Errno::NOENT) if dir.parent().is_some_and(|p| !p.as_os_str().is_empty()) => {
+                self.create_dir(parent(dir))?;
+                match rustix::fs::mkdir(dir, DIR_MODE) {
+                    // Exists: someone else was faster.
+                    Ok(()) | Err(Errno::EXIST) => self.sync_dir(parent(dir)),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Err(e) => Err(e.into()),
+        }
     }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        unimplemented!()
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(open_dir(dir)?)? {
+            match entry?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        Ok(names)
     }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        unimplemented!()
+        match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
+
     fn file_len(&self, path: &Path) -> io::Result<u64> {
-        unimplemented!()
+        let stat = rustix::fs::stat(path)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Err(Errno::ISDIR.into()),
+            _ => Ok(stat.st_size as u64),
+        }
     }
+
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        unimplemented!()
+        let file = open_to_read(path)?;
+        let len = rustix::fs::fstat(&file)?.st_size as usize;
+        // One more than the length: the read that says "end" needs room too.
+        let mut bytes = Vec::with_capacity(len.saturating_add(1));
+        loop {
+            bytes.reserve(1);
+            let spare = rustix::buffer::spare_capacity(&mut bytes);
+            match rustix::io::read(&file, spare) {
+                Ok(0) => return Ok(bytes),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
+
     fn map(&self, path: &Path) -> io::Result<Region> {
-        unimplemented!()
+        Region::map_file(&open_to_read(path)?)
     }
+
     fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
-        unimplemented!()
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        if direct {
+            match open(path, flags | OFlags::DIRECT, FILE_MODE) {
+                Ok(file) => return Ok(Box::new(DirectFile::new(file))),
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Box::new(BufferedFile::new(open(path, flags, FILE_MODE)?)))
     }
+
     fn open_wal(
         &self,
         path: &Path,
@@ -38,21 +151,31 @@ impl Env for PosixEnv {
         mapped: bool,
         recycle: bool,
     ) -> io::Result<Arc<WalFile>> {
-        unimplemented!()
+        posix_wal::open_wal(path, capacity, mapped, recycle)
     }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        unimplemented!()
+        Ok(rustix::fs::rename(from, to)?)
     }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
-        unimplemented!()
+        Ok(rustix::fs::unlink(path)?)
     }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        unimplemented!()
+        Ok(rustix::fs::link(from, to)?)
     }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        unimplemented!()
+        let dir = open_dir(dir)?;
+        Ok(retry_on_intr(|| rustix::fs::fsync(&dir))?)
     }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        unimplemented!()
+        // The file stays when the lock is released: were it removed, one
+        // process could lock the removed file and another its successor.
+        let file = open(path, OFlags::RDWR | OFlags::CREATE, FILE_MODE)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(PosixLock { _file: file }))
     }
 }

@@ -1,0 +1,136 @@
+//! The contents of a file, live and durable.
+//!
+//! 1. `durable` changes only in `sync`; `dirty` holds every page in which live
+//!    and durable may differ, lengths apart.
+//! 2. Pages are shared between live, durable and every image of either, and
+//!    copied when written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Unit of sharing between file systems, in bytes.
+pub(super) const PAGE_LEN: usize = 4096;
+pub(super) type Page = [u8; PAGE_LEN];
+pub(super) static ZERO_PAGE: Page = [0; PAGE_LEN];
+
+/// The contents of a file; a missing page is zero. Bytes of the last page past
+/// the length are zero.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bytes {
+    pub(super) pages: Vec<Option<Arc<Page>>>,
+    pub(super) len: u64,
+}
+
+impl Bytes {
+    pub(super) fn page(&self, index: usize) -> Option<&Arc<Page>> {
+        self.pages.get(index)?.as_ref()
+    }
+
+    /// Cuts, or extends by zeros.
+    pub(super) fn resize(&mut self, len: u64) {
+        self.pages.resize((len as usize).div_ceil(PAGE_LEN), None);
+        let shorter = len < self.len;
+        self.len = len;
+        if shorter {
+            self.clear_tail();
+        }
+    }
+
+    /// Zeroes what the last page holds past the length.
+    pub(super) fn clear_tail(&mut self) {
+        let tail = self.len as usize % PAGE_LEN;
+        if let Some(Some(last)) = self.pages.last_mut().filter(|_| tail > 0) {
+            Arc::make_mut(last)[tail..].fill(0);
+        }
+    }
+
+    fn write(&mut self, offset: u64, mut bytes: &[u8], mut touch: impl FnMut(usize)) {
+        let mut at = offset as usize;
+        self.resize(self.len.max(offset + bytes.len() as u64));
+        while !bytes.is_empty() {
+            let (index, start) = (at / PAGE_LEN, at % PAGE_LEN);
+            let (part, rest) = bytes.split_at((PAGE_LEN - start).min(bytes.len()));
+            let page = self.pages[index].get_or_insert_with(|| Arc::new(ZERO_PAGE));
+            Arc::make_mut(page)[start..][..part.len()].copy_from_slice(part);
+            touch(index);
+            at += part.len();
+            bytes = rest;
+        }
+    }
+
+    fn to_vec(&self, len: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len as usize);
+        for page in &self.pages {
+            let left = len as usize - out.len();
+            let page = page.as_deref().unwrap_or(&ZERO_PAGE);
+            out.extend_from_slice(&page[..left.min(PAGE_LEN)]);
+        }
+        out
+    }
+}
+
+/// A file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    pub(super) live: Bytes,
+    pub(super) durable: Bytes,
+    pub(super) dirty: BTreeSet<usize>,
+    /// Length that the operating system knows of; the rest of the live bytes
+    /// may still be in the writer's buffer.
+    handed_over: u64,
+}
+
+impl Inode {
+    /// A file as a crash leaves it: there is nothing but what is durable.
+    pub(super) fn settled(bytes: Bytes) -> Inode {
+        let handed_over = bytes.len;
+        Inode { durable: bytes.clone(), live: bytes, dirty: BTreeSet::new(), handed_over }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.dirty.is_empty()
+            && self.live.len == self.durable.len
+            && self.live.len == self.handed_over
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.live.len
+    }
+
+    pub(super) fn visible_len(&self) -> u64 {
+        self.handed_over.min(self.live.len)
+    }
+
+    pub(super) fn visible_bytes(&self) -> Vec<u8> {
+        self.live.to_vec(self.visible_len())
+    }
+
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let dirty = &mut self.dirty;
+        self.live.write(offset, bytes, |page| {
+            dirty.insert(page);
+        });
+    }
+
+    /// The first `len` bytes have left the writer's buffer.
+    pub(super) fn hand_over(&mut self, len: u64) {
+        self.handed_over = self.handed_over.max(len);
+    }
+
+    pub(super) fn resize(&mut self, len: u64) {
+        let first = len as usize / PAGE_LEN;
+        self.dirty.extend(first..self.live.pages.len());
+        self.live.resize(len);
+        self.handed_over = len;
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.durable.resize(self.live.len);
+        for index in std::mem::take(&mut self.dirty) {
+            if let Some(page) = self.durable.pages.get_mut(index) {
+                *page = self.live.page(index).cloned();
+            }
+        }
+        self.handed_over = self.live.len;
+    }
+}
