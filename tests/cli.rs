@@ -515,7 +515,7 @@ fn a_wrong_command_line_is_exit_code_2() {
     shell.run(&["scan", "--limit", "x"]).fails(2, "--limit");
     shell.run(&["import", "in.jsonl"]).fails(2, "--key FIELD");
     shell.run(&["import", "--hex", "--key", "k", "in.jsonl"]).fails(2, "--hex");
-    shell.run(&[]).exits(2);
+    shell.run(&[]).fails(2, "requires a subcommand");
     assert!(!shell.db().exists());
     shell.run(&["--help"]).succeeds("Load, look into");
     shell.run(&["--version"]).succeeds("aidb ");

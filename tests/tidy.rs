@@ -206,9 +206,10 @@ fn is_word(byte: u8) -> bool {
 /// Byte offsets at which `word` stands as a whole word.
 fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
+    let word_at = |at: usize| bytes.get(at).is_some_and(|b| is_word(*b));
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
-        !(*at > 0 && is_word(bytes[at - 1]))
-            && !bytes.get(at + word.len()).is_some_and(|b| is_word(*b))
+        let begins = *at == 0 || !word_at(at - 1);
+        begins && !word_at(at + word.len())
     })
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load, look into, change and check an AiDb database.
 #[derive(Debug, Parser)]
-#[command(name = "aidb", version, arg_required_else_help = true)]
+#[command(name = "aidb", version)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,

@@ -127,11 +127,7 @@ fn layout(args: &ImportArgs, hex: bool) -> Result<Layout, Failure> {
     }
 }
 
-#[expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the user's file, not one of the database's"
-)]
+#[expect(clippy::disallowed_types, reason = "the user's file, not one of the database's")]
 fn open_input(file: &Path) -> io::Result<Box<dyn BufRead>> {
     if file == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));

@@ -95,7 +95,7 @@ impl<R: BufRead> Records<R> {
         let record = match &mut self.layout {
             Layout::Json { field } => json_record(raw, field),
             Layout::Columns { hex, key: KeyColumn::At(key), width, .. } => {
-                column_record(raw, fields, *key, *width.get_or_insert(0), *hex)
+                column_record(raw, fields, *key, *width, *hex)
             }
             Layout::Columns { key: KeyColumn::Named(_), .. } => unreachable!("header was read"),
         };
@@ -149,7 +149,8 @@ impl<R: BufRead> Records<R> {
         if let (Layout::Columns { key: KeyColumn::At(_), width, .. }, Some(fields)) =
             (&mut self.layout, &fields)
         {
-            width.get_or_insert(fields.len());
+            // A line without a separator says nothing about the others.
+            *width = width.or((fields.len() > 1).then_some(fields.len()));
         }
         Ok(Some((line, fields)))
     }
@@ -228,13 +229,11 @@ fn column_record(
     raw: &[u8],
     fields: Option<Vec<Vec<u8>>>,
     key: usize,
-    width: usize,
+    width: Option<usize>,
     hex: bool,
 ) -> Result<Record<'_>, String> {
     let mut fields = fields.unwrap_or_default();
-    if width < 2 {
-        return Err("one column only: a key and no value".into());
-    }
+    let width = width.filter(|w| *w > 1).ok_or("one column only: a key and no value")?;
     if key >= width {
         return Err(format!("no column {}: the first line has {width}", key + 1));
     }
@@ -403,7 +402,11 @@ mod tests {
                 "d=4"
             ]
         );
-        assert_eq!(read(tsv(None), "a\n"), ["1: one column only: a key and no value"]);
+        let one = "1: one column only: a key and no value";
+        assert_eq!(read(tsv(None), "a\n"), [one]);
+        assert_eq!(read(tsv(None), "a\nb\t2\n"), [one, "b=2"]);
+        let header = "2: one column only: a key and no value";
+        assert_eq!(read(tsv(Some("id")), "id\n1\n"), [header]);
         assert_eq!(read(tsv(Some("3")), "a\tb\n"), ["1: no column 3: the first line has 2"]);
         assert_eq!(read(tsv(Some("id")), "a\tb\n1\t2\n"), ["1: no column named `id`"]);
         assert_eq!(read(tsv(Some("id")), ""), ["1: no header line"]);
