@@ -16,7 +16,7 @@
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -89,6 +89,19 @@ impl Fixture {
         };
         fixture.check("nothing", COMMITS..=COMMITS, |_| {});
         fixture
+    }
+
+    /// The same, opened with other options.
+    fn with(&self, verify: VerifyChecksums, recovery: WalRecovery) -> Fixture {
+        let (image, states, keys) = (self.image.clone(), self.states.clone(), self.keys.clone());
+        Fixture { image, states, keys, verify, recovery }
+    }
+
+    /// The bytes of a log, and how many of them are not the zeros at its end.
+    fn used_part(&self, log: &Path) -> (Vec<u8>, usize) {
+        let bytes = self.image.read(log).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        (bytes, used)
     }
 
     fn value(rng: &mut Rng, number: usize) -> Vec<u8> {
@@ -298,13 +311,7 @@ fn damaged_tables() {
 #[test]
 fn damaged_tables_with_every_read_verified() {
     each_fixture(11, |fixture, rng| {
-        let fixture = Fixture {
-            verify: VerifyChecksums::EveryRead,
-            image: fixture.image.clone(),
-            states: fixture.states.clone(),
-            keys: fixture.keys.clone(),
-            ..*fixture
-        };
+        let fixture = fixture.with(VerifyChecksums::EveryRead, WalRecovery::PointInTime);
         let table = rng.pick(&fixture.files(".sst"));
         let len = fixture.image.file_len(&table).unwrap() as usize;
         let offsets = places(rng, len, operations(120) as usize);
@@ -402,8 +409,7 @@ fn damaged_current() {
 fn damaged_logs() {
     each_fixture(51, |fixture, rng| {
         for log in fixture.files(".log") {
-            let bytes = fixture.image.read(&log).unwrap();
-            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let (bytes, used) = fixture.used_part(&log);
             let mut offsets = places(rng, used, operations(600) as usize);
             offsets.extend(places(rng, bytes.len(), 20));
             damage_bytes(fixture, rng, &log, &offsets, |_| SINCE_FLUSH);
@@ -416,21 +422,41 @@ fn damaged_logs() {
 #[test]
 fn damaged_logs_under_absolute_consistency() {
     each_fixture(61, |fixture, rng| {
-        let fixture = Fixture {
-            recovery: WalRecovery::AbsoluteConsistency,
-            image: fixture.image.clone(),
-            states: fixture.states.clone(),
-            keys: fixture.keys.clone(),
-            ..*fixture
-        };
+        let recovery = WalRecovery::AbsoluteConsistency;
+        let fixture = fixture.with(VerifyChecksums::FirstTouch, recovery);
         for log in fixture.files(".log") {
-            let bytes = fixture.image.read(&log).unwrap();
-            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let (bytes, used) = fixture.used_part(&log);
             for offset in places(rng, used, operations(200) as usize) {
                 let mut changed = bytes.clone();
                 changed[offset] ^= 1 << rng.below(8);
                 let what = format!("{}, a bit of byte {offset}", log.display());
                 fixture.check(&what, EXACT, |env| overwrite(env, &log, &changed));
+            }
+        }
+    });
+}
+
+#[test]
+fn damaged_logs_when_damage_is_skipped() {
+    each_fixture(71, |fixture, rng| {
+        let fixture = fixture.with(VerifyChecksums::FirstTouch, WalRecovery::SkipCorrupt);
+        let mut written: BTreeMap<&[u8], BTreeSet<&[u8]>> = BTreeMap::new();
+        for (key, value) in fixture.states.iter().flatten() {
+            written.entry(key).or_default().insert(value);
+        }
+        for log in fixture.files(".log") {
+            let (bytes, used) = fixture.used_part(&log);
+            for offset in places(rng, used, operations(200) as usize) {
+                let mut changed = bytes.clone();
+                changed[offset] = damaged(rng, bytes[offset]);
+                let copy = fixture.image.snapshot_live();
+                overwrite(&copy, &log, &changed);
+                let seen = fixture.observe(&copy);
+                assert!(seen.errors.is_empty(), "salvage fails: {:?}", seen.errors);
+                for (key, value) in &seen.forward.entries {
+                    let known = written.get(&key[..]).is_some_and(|all| all.contains(&value[..]));
+                    assert!(known, "byte {offset}: a value that was never written");
+                }
             }
         }
     });
