@@ -1,3 +1,5 @@
+//! The batch encoding against a model, and hostile payloads.
+
 use proptest::prelude::*;
 
 use super::*;

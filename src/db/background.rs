@@ -24,6 +24,7 @@ use crate::version::Version;
 use crate::version::edit::{FamilyEdit, VersionEdit};
 use crate::version::super_version::Immutable;
 
+const LAST: usize = LEVELS - 1;
 /// L0 files, as multiples of the trigger, at which writers begin to be slowed
 /// and at which they are slowed most.
 const LEVEL0_SLOW: f64 = 3.0;
@@ -191,21 +192,21 @@ impl Core {
 
     /// Flushes the oldest memtable that waits; `false` when none does.
     fn flush_some(&self) -> Result<bool> {
-        self.scheduler.state.lock().flushing = true;
         let oldest = self
             .families()
             .into_iter()
             .filter_map(|f| f.view().oldest_immutable().map(|imm| (f, imm)))
             .min_by_key(|(_, imm)| imm.last_sequence);
-        let found = oldest.is_some();
-        let result = oldest.map_or(Ok(()), |(family, imm)| self.flush_one(&family, imm));
-        if found {
-            self.update_pressure();
-            self.scheduler.change(|state| state.flushing = false);
-        } else {
-            self.scheduler.state.lock().flushing = false;
-        }
-        result.map(|()| found)
+        let Some((family, imm)) = oldest else {
+            return Ok(false);
+        };
+        // Whoever waits sees the memtable before, and this flag while, and is
+        // told after.
+        self.scheduler.state.lock().flushing = true;
+        let result = self.flush_one(&family, imm);
+        self.update_pressure();
+        self.scheduler.change(|state| state.flushing = false);
+        result.map(|()| true)
     }
 
     fn flush_one(&self, family: &Family, imm: Immutable) -> Result<()> {
@@ -414,27 +415,43 @@ impl Core {
         upper: Option<&[u8]>,
     ) -> Result<()> {
         let deepest = family.view().version().occupied_levels().max().unwrap_or(0);
-        // The last level is only rewritten when it is all there is: what falls
-        // down to it is merged with it anyway.
-        for level in 0..deepest.clamp(1, LEVELS - 1) {
-            loop {
-                let seen = self.scheduler.generation();
-                match self.pick_manual(family, level, lower, upper) {
-                    None => break,
-                    Some(None) => {
-                        self.failure.check()?;
-                        if !self.scheduler.sleep(seen) {
-                            return Err(Error::Closed);
-                        }
-                    }
-                    Some(Some((plan, version))) => {
-                        self.guarded(|core| core.run_plan(family, &plan, &version))?;
-                        break;
+        for level in 0..deepest.clamp(1, LAST) {
+            self.compact_level(family, level, lower, upper)?;
+        }
+        // Versions and tombstones that a snapshot kept at the bottom go only
+        // when the bottom itself is rewritten.
+        let version = family.view().version();
+        let stale = version.overlapping(LAST, lower, upper).iter().any(|file| {
+            let properties = file.table().properties();
+            properties.has_versions || properties.has_deletes()
+        });
+        if stale { self.compact_level(family, LAST, lower, upper) } else { Ok(()) }
+    }
+
+    /// Compacts the files of one level in a range into the next (the last one
+    /// in place), once nothing else is at work on them.
+    fn compact_level(
+        &self,
+        family: &Family,
+        level: usize,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+    ) -> Result<()> {
+        loop {
+            let seen = self.scheduler.generation();
+            match self.pick_manual(family, level, lower, upper) {
+                None => return Ok(()),
+                Some(Some((plan, version))) => {
+                    return self.guarded(|core| core.run_plan(family, &plan, &version));
+                }
+                Some(None) => {
+                    self.failure.check()?;
+                    if !self.scheduler.sleep(seen) {
+                        return Err(Error::Closed);
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// `None`: nothing to do; `Some(None)`: busy, ask again.

@@ -119,7 +119,13 @@ impl ColumnFamily {
         if self.family.is_dropped() {
             return Err(self.dropped());
         }
-        Ok(self.family.view().cell().load(guard))
+        Ok(self.load_even_dropped(guard))
+    }
+
+    /// As [`load`](Self::load), for a snapshot, which outlives the drop.
+    #[inline]
+    pub(crate) fn load_even_dropped<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
+        self.family.view().cell().load(guard)
     }
 
     pub(crate) fn acquire(&self) -> Arc<SuperVersion> {

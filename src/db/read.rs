@@ -58,7 +58,7 @@ impl ColumnFamily {
 
     pub(crate) fn get_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Option<Slice>> {
         let guard = pin();
-        let found = self.load(&guard)?.get(key, SeqType::for_read(sequence))?;
+        let found = self.load_even_dropped(&guard).get(key, SeqType::for_read(sequence))?;
         Ok(found.map(Found::into_slice))
     }
 
@@ -69,7 +69,7 @@ impl ColumnFamily {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let guard = pin();
-        let found = self.load(&guard)?.get(key, SeqType::for_read(sequence))?;
+        let found = self.load_even_dropped(&guard).get(key, SeqType::for_read(sequence))?;
         Ok(found.map(|found| f(found.bytes())))
     }
 
@@ -166,7 +166,7 @@ impl ColumnFamily {
         let sequence = o.snapshot.as_ref().map_or_else(|| self.visible(), |s| s.sequence());
         let refusal = if foreign {
             Some("the snapshot belongs to another database")
-        } else if self.is_dropped() {
+        } else if self.is_dropped() && o.snapshot.is_none() {
             Some(DROPPED)
         } else {
             None

@@ -35,10 +35,18 @@ impl PosixEnv {
 /// process too, has another one. Closing the descriptor releases it.
 #[derive(Debug)]
 struct PosixLock {
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 impl FileLock for PosixLock {}
+
+impl Drop for PosixLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a `fork` elsewhere in the process may hold a
+        // copy of the descriptor until its `exec`.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
 
 fn open(path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, mode))
@@ -176,6 +184,6 @@ impl Env for PosixEnv {
         // process could lock the removed file and another its successor.
         let file = open(path, OFlags::RDWR | OFlags::CREATE, FILE_MODE)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(PosixLock { _file: file }))
+        Ok(Box::new(PosixLock { file }))
     }
 }

@@ -128,11 +128,13 @@ impl SimEnv {
         SimEnv::from_fs(self.state.lock().fs.live_image())
     }
 
-    /// Arms the taking of a [`crash`](SimEnv::crash) image when mutation number
-    /// `n` (the first is 1) begins, before it changes anything. This file
-    /// system goes on undisturbed. Several may be armed.
+    /// Arms the taking of a [`crash`](SimEnv::crash) image when the `n`-th
+    /// mutation from now (the next is 1) begins, before it changes anything.
+    /// This file system goes on undisturbed. Several may be armed.
     pub fn crash_at(&self, n: u64, seed: u64) {
-        self.state.lock().armed.entry(n).or_default().push(seed);
+        let mut state = self.state.lock();
+        let at = state.mutations + n;
+        state.armed.entry(at).or_default().push(seed);
     }
 
     /// The oldest image that [`crash_at`](SimEnv::crash_at) took and nobody has

@@ -1,3 +1,5 @@
+//! The memtable against a model, and under concurrent writers.
+
 use super::*;
 use crate::types::key::{InternalKeyRef, ValueType, hash_key};
 use proptest::prelude::*;

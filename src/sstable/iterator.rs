@@ -165,7 +165,7 @@ impl TableIter {
     }
 
     #[cold]
-    fn damaged(&mut self) -> crate::Error {
+    fn damaged(&mut self) -> crate::error::Error {
         self.end = 0;
         let offset = self.table.index().block(self.held).map_or(0, |block| block.offset);
         self.table.corrupt(offset, "damaged data block")

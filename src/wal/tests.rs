@@ -1,3 +1,5 @@
+//! The log: round trips, torn tails, damage, concurrent writers.
+
 mod mem_env;
 mod pool;
 mod replay;

@@ -1,3 +1,5 @@
+//! Edits: round trips, frozen bytes, hostile bytes.
+
 use super::*;
 use crate::types::key::ValueType;
 use proptest::prelude::*;

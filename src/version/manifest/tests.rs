@@ -1,3 +1,5 @@
+//! Manifests: torn tails, damage, and the switch of CURRENT.
+
 use super::*;
 use crate::version::edit::FamilyEdit;
 use crate::version::test_env::TestEnv;

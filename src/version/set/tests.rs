@@ -1,3 +1,5 @@
+//! The version set: recovery, rewrites, failures.
+
 use super::state::{DEFAULT_FAMILY, DEFAULT_FAMILY_NAME};
 use super::*;
 use crate::ErrorKind;

@@ -1,3 +1,5 @@
+//! Versions: order, lookups, invariants.
+
 use super::*;
 use crate::types::key::{SeqType, ValueType};
 use crate::version::builder::VersionBuilder;
