@@ -104,10 +104,7 @@ impl Snapshot {
 
     /// The snapshot of another column family at the same point in time.
     pub fn column_family(&self, cf: &ColumnFamily) -> SnapshotView {
-        SnapshotView {
-            registration: Arc::clone(&self.view.registration),
-            family: cf.clone(),
-        }
+        SnapshotView { registration: Arc::clone(&self.view.registration), family: cf.clone() }
     }
 
     /// Whether the snapshot is of the database that `family` belongs to.

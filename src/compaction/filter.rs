@@ -44,13 +44,7 @@ pub(crate) enum Verdict {
 impl VersionFilter {
     pub(crate) fn new(snapshots: Vec<SequenceNumber>) -> VersionFilter {
         debug_assert!(snapshots.is_sorted());
-        VersionFilter {
-            snapshots,
-            key: Vec::new(),
-            has_key: false,
-            stratum: 0,
-            absent_below: None,
-        }
+        VersionFilter { snapshots, key: Vec::new(), has_key: false, stratum: 0, absent_below: None }
     }
 
     /// Judges the next entry. `absent_below` answers whether no deeper level
@@ -98,11 +92,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    fn judge_all(
-        snapshots: &[u64],
-        entries: &[(u8, SeqType)],
-        absent: bool,
-    ) -> Vec<(u8, SeqType)> {
+    fn judge_all(snapshots: &[u64], entries: &[(u8, SeqType)], absent: bool) -> Vec<(u8, SeqType)> {
         let mut filter = VersionFilter::new(snapshots.to_vec());
         let judged = entries.iter().filter_map(|(key, seq_type)| {
             match filter.judge(&[*key], *seq_type, |_| absent) {

@@ -75,7 +75,8 @@ fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<File
 /// Cuts the plan's keys into at most `threads` ranges of similar size; small
 /// jobs stay whole.
 fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -> Vec<KeyRange> {
-    let pieces = (plan.input_bytes() / options.target_file_bytes.max(1)).min(threads as u64).max(1) as usize;
+    let pieces =
+        (plan.input_bytes() / options.target_file_bytes.max(1)).min(threads as u64).max(1) as usize;
     if pieces == 1 {
         return vec![KeyRange::default()];
     }

@@ -42,8 +42,7 @@ impl TableContext {
     pub(crate) fn open(&self, meta: &FileMeta) -> Result<Arc<Table>> {
         let path = table_path(&self.dir, meta.number);
         let (env, checksum) = (&*self.env, Some(meta.meta_checksum));
-        let table =
-            Table::open(env, &path, meta.number, meta.size, checksum, self.read_options())?;
+        let table = Table::open(env, &path, meta.number, meta.size, checksum, self.read_options())?;
         Ok(Arc::new(table))
     }
 

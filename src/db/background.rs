@@ -295,7 +295,8 @@ impl Core {
         plan: &CompactionPlan,
         version: &Arc<Version>,
     ) -> Result<()> {
-        let result = catch_unwind(AssertUnwindSafe(|| self.merge_and_install(family, plan, version)));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| self.merge_and_install(family, plan, version)));
         {
             let _versions = self.versions.lock();
             plan.mark(false);

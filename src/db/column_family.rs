@@ -194,12 +194,7 @@ impl fmt::Debug for ColumnFamily {
 
 impl WriteBatch {
     /// Adds a put into a column family.
-    pub fn put_in(
-        &mut self,
-        cf: &ColumnFamily,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) {
+    pub fn put_in(&mut self, cf: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.push(cf.family.id, ValueType::Put, key.as_ref(), value.as_ref());
     }
 

@@ -19,12 +19,12 @@ use crate::cache::BlockCache;
 use crate::commit::{Failure, FamilyWriter, Pipeline, PipelineParts};
 use crate::compaction::output::TableContext;
 use crate::config::{ColumnFamilyOptions, Options, WalIo};
+use crate::db::Db;
 use crate::db::background::{self, Scheduler, Waker};
 use crate::db::column_family::Family;
 use crate::db::core::{Core, Counters};
 use crate::db::purge::Purge;
 use crate::db::recovery::{self, Recovered};
-use crate::db::Db;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
 use crate::memtable::{MemTable, MemTablePool};
@@ -116,9 +116,8 @@ impl Opening<'_> {
     fn finish(mut self) -> Result<Db> {
         let (options, env) = (self.options, &self.options.env);
         self.context.next_file = self.versions.file_numbers();
-        let names = env
-            .list(&self.context.dir)
-            .map_err(|e| Error::io("list", &self.context.dir, e))?;
+        let names =
+            env.list(&self.context.dir).map_err(|e| Error::io("list", &self.context.dir, e))?;
         for number in names.iter().filter_map(|n| file_number(n)) {
             self.versions.mark_file_number_used(number);
         }

@@ -155,13 +155,7 @@ impl<'a> Replay<'a> {
         numbers.into_iter().map(map).collect()
     }
 
-    fn insert(
-        &mut self,
-        family: u32,
-        seq_type: SeqType,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
+    fn insert(&mut self, family: u32, seq_type: SeqType, key: &[u8], value: &[u8]) -> Result<()> {
         if self.flushed.get(&family).is_none_or(|flushed| seq_type.sequence() <= *flushed) {
             return Ok(());
         }

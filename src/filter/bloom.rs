@@ -12,6 +12,8 @@
 //! 4. The encoding (lines, then a trailer with `k` and the kind) is on disk
 //!    and frozen.
 
+use crate::util::prefetch::prefetch;
+
 const LINE_LEN: usize = 64;
 const LINE_WORDS: usize = LINE_LEN / 8;
 const TRAILER_LEN: usize = 8;
@@ -137,9 +139,10 @@ impl BloomFilter {
         probes(hash, self.probes).fold(1, |all, bit| all & (line[bit / 64] >> (bit % 64))) & 1 == 1
     }
 
-    /// Memory taken, in bytes.
-    pub(crate) fn memory_len(&self) -> usize {
-        size_of_val(&*self.lines)
+    /// Starts fetching what [`may_contain`](Self::may_contain) will read.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch(&self.lines[line_of(hash, self.lines.len())]);
     }
 }
 
@@ -147,6 +150,7 @@ impl BloomFilter {
 mod tests {
     use super::*;
     use crate::types::key::hash_key;
+    use crate::util::prefetch::prefetch;
     use proptest::prelude::*;
 
     fn filter(bits: f64, keys: impl Iterator<Item = u64>) -> BloomFilter {

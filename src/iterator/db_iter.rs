@@ -5,6 +5,10 @@
 //! key arrive oldest first, so the newest visible one is known only after
 //! stepping past it: the runs then stand *before* the shown key's versions and
 //! the entry itself is kept, pinned.
+//!
+//! A *plain* state, one run of which every entry is a put, visible, and alone
+//! with its key (as its tables' properties tell: what a settled level is), needs
+//! none of this: the run stands on the entry shown in both directions.
 
 use crate::error::Result;
 use crate::iterator::{InternalIterator, MergingIter, RunIter};
@@ -15,9 +19,12 @@ use crate::types::slice::Slice;
 enum Position {
     Invalid,
     /// The runs stand on the entry.
-    Forward,
+    OnEntry,
     /// The runs stand before every version of this entry's key.
-    Backward { key: Slice, value: Slice },
+    Backward {
+        key: Slice,
+        value: Slice,
+    },
 }
 
 /// Shows what a reader at one sequence sees.
@@ -25,6 +32,7 @@ enum Position {
 pub(crate) struct DbIter {
     runs: MergingIter<RunIter>,
     read: SeqType,
+    plain: bool,
     /// Inclusive.
     lower: Option<Slice>,
     /// Exclusive.
@@ -42,6 +50,7 @@ impl DbIter {
         upper: Option<Slice>,
     ) -> DbIter {
         DbIter {
+            plain: matches!(&runs[..], [run] if run.is_plain(sequence)),
             runs: MergingIter::new(runs),
             read: SeqType::for_read(sequence),
             lower,
@@ -96,9 +105,14 @@ impl DbIter {
     /// If the iterator is not valid.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {
+        if self.plain && self.valid() {
+            self.position = Position::Invalid;
+            self.runs.next()?;
+            return self.find_forward(false);
+        }
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("next on an iterator that is not valid"),
-            Position::Forward => {
+            Position::OnEntry => {
                 self.skip.clear();
                 self.skip.extend_from_slice(self.runs.user_key());
                 self.runs.next()?;
@@ -120,10 +134,15 @@ impl DbIter {
     /// If the iterator is not valid.
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<()> {
+        if self.plain && self.valid() {
+            self.position = Position::Invalid;
+            self.runs.prev()?;
+            return self.find_backward();
+        }
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("prev on an iterator that is not valid"),
             Position::Backward { .. } => {}
-            Position::Forward => {
+            Position::OnEntry => {
                 self.skip.clear();
                 self.skip.extend_from_slice(self.runs.user_key());
                 while self.runs.valid() && self.runs.user_key() == &*self.skip {
@@ -138,6 +157,13 @@ impl DbIter {
     /// `skipping`, past what is left of the key in `self.skip`.
     #[inline]
     fn find_forward(&mut self, mut skipping: bool) -> Result<()> {
+        if self.plain {
+            let inside = |key| self.upper.as_ref().is_none_or(|upper| key < &**upper);
+            if self.runs.valid() && inside(self.runs.user_key()) {
+                self.position = Position::OnEntry;
+            }
+            return Ok(());
+        }
         while self.runs.valid() {
             let key = self.runs.user_key();
             if self.upper.as_ref().is_some_and(|upper| key >= &**upper) {
@@ -146,7 +172,7 @@ impl DbIter {
             let seq_type = self.runs.seq_type();
             if seq_type <= self.read && !(skipping && key == &*self.skip) {
                 if seq_type.is_put() {
-                    self.position = Position::Forward;
+                    self.position = Position::OnEntry;
                     return Ok(());
                 }
                 self.skip.clear();
@@ -162,6 +188,13 @@ impl DbIter {
     /// visible version is a put.
     #[inline]
     fn find_backward(&mut self) -> Result<()> {
+        if self.plain {
+            let inside = |key| self.lower.as_ref().is_none_or(|lower| key >= &**lower);
+            if self.runs.valid() && inside(self.runs.user_key()) {
+                self.position = Position::OnEntry;
+            }
+            return Ok(());
+        }
         while self.runs.valid() {
             let key = self.runs.pinned_key();
             if self.lower.as_ref().is_some_and(|lower| key < *lower) {
@@ -189,7 +222,7 @@ impl DbIter {
     pub(crate) fn key(&self) -> &[u8] {
         match &self.position {
             Position::Invalid => panic!("key of an iterator that is not valid"),
-            Position::Forward => self.runs.user_key(),
+            Position::OnEntry => self.runs.user_key(),
             Position::Backward { key, .. } => key,
         }
     }
@@ -200,7 +233,7 @@ impl DbIter {
     pub(crate) fn value(&self) -> &[u8] {
         match &self.position {
             Position::Invalid => panic!("value of an iterator that is not valid"),
-            Position::Forward => self.runs.value(),
+            Position::OnEntry => self.runs.value(),
             Position::Backward { value, .. } => value,
         }
     }
@@ -209,7 +242,7 @@ impl DbIter {
     pub(crate) fn entry(&self) -> (Slice, Slice) {
         match &self.position {
             Position::Invalid => panic!("entry of an iterator that is not valid"),
-            Position::Forward => (self.runs.pinned_key(), self.runs.pinned_value()),
+            Position::OnEntry => (self.runs.pinned_key(), self.runs.pinned_value()),
             Position::Backward { key, value } => (key.clone(), value.clone()),
         }
     }

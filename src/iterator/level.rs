@@ -26,6 +26,10 @@ impl LevelIter {
         LevelIter { files, fill_cache, index: 0, table: None }
     }
 
+    pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
+        &self.files
+    }
+
     /// Opens the file at `index` (unless it is open already); `None` past the
     /// last one.
     fn open(&mut self, index: usize) -> Option<&mut TableIter> {

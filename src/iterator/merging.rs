@@ -112,7 +112,11 @@ impl<I: InternalIterator> MergingIter<I> {
             Direction::Forward => self.runs[at].next()?,
             Direction::Backward => self.runs[at].prev()?,
         }
-        if turning { self.select() } else { self.reselect(at) }
+        if turning {
+            self.select()
+        } else {
+            self.reselect(at)
+        }
         Ok(())
     }
 

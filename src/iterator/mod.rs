@@ -10,8 +10,8 @@ pub(crate) use merging::MergingIter;
 
 use crate::error::Result;
 use crate::memtable::MemTableIter;
-use crate::sstable::TableIter;
-use crate::types::key::{InternalKeyRef, SeqType};
+use crate::sstable::{Table, TableIter};
+use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::types::slice::Slice;
 
 /// A position in a sorted run of entries, moving both ways.
@@ -47,6 +47,25 @@ pub(crate) enum RunIter {
     Mem(MemTableIter),
     Table(TableIter),
     Level(LevelIter),
+}
+
+impl RunIter {
+    /// Whether every entry is a put at or before `sequence` and alone with its
+    /// user key. May say no when it is so.
+    pub(crate) fn is_plain(&self, sequence: SequenceNumber) -> bool {
+        match self {
+            RunIter::Mem(_) => false,
+            RunIter::Table(table) => is_plain_table(table.table(), sequence),
+            RunIter::Level(level) => {
+                level.files().iter().all(|file| is_plain_table(file.table(), sequence))
+            }
+        }
+    }
+}
+
+fn is_plain_table(table: &Table, sequence: SequenceNumber) -> bool {
+    let properties = table.properties();
+    !properties.has_versions && !properties.has_deletes() && properties.largest_seq <= sequence
 }
 
 /// Runs one method on whichever run it is; memtables cannot fail.

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::arena::Offset;
 use crate::env::AnonymousRegion;
+use crate::util::prefetch::prefetch;
 
 const LINE_SLOTS: usize = 8;
 const LINE_BYTES: usize = 64;
@@ -160,7 +161,7 @@ impl Index {
     /// Starts fetching the home line.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        super::prefetch_line(self.lines(hash)[0].as_ptr().cast());
+        prefetch(&self.lines(hash)[0][0]);
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) use pool::MemTablePool;
 
 use crate::types::key::{KEY_LEN_MAX, PrefixMap, SeqType, VALUE_LEN_MAX};
 use crate::types::slice::{Owner, Pinned, Slice};
+use crate::util::prefetch::prefetch_address;
 use arena::Arena;
 use index::{Index, Lookup};
 use node::Node;
@@ -164,7 +165,7 @@ impl MemTable {
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: u64) {
         if let Some(offset) = self.index.candidate(hash) {
-            prefetch_line(self.list.arena().at(offset));
+            prefetch_address(self.list.arena().at(offset));
         }
     }
 
@@ -250,18 +251,4 @@ impl fmt::Debug for MemTable {
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
     }
-}
-
-/// Starts fetching a cache line.
-#[inline]
-fn prefetch_line(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint that touches no memory architecturally; SSE is part of
-    // the target.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }

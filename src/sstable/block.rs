@@ -281,6 +281,14 @@ impl<'a> Block<'a> {
         Some(start)
     }
 
+    /// The bytes of the first entry whose head is that of `key`.
+    #[inline]
+    pub(crate) fn likely_entry(&self, key: &[u8]) -> Option<&'a [u8]> {
+        let rest = key.get(usize::from(self.layout.head_skip)..)?;
+        let at = self.layout.entry(self.bytes, self.ties(head_of(rest)).0)?;
+        self.bytes.get(at.key_start as usize..at.end as usize)
+    }
+
     /// The newest version of `key` at or before `read`. `None`: damaged.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], read: SeqType) -> Option<Found<&'a [u8]>> {

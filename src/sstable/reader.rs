@@ -34,6 +34,13 @@ use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
 use crate::types::slice::{Pinned, Slice};
 use crate::util::checksum::checksum;
+use crate::util::prefetch::prefetch;
+
+const CACHE_LINE: usize = 64;
+/// Lines of a block that hold its header and most of its heads.
+const HEAD_LINES: usize = 3;
+/// Lines of an entry that are fetched ahead; the rest streams.
+const ENTRY_LINES: usize = 4;
 
 /// How tables are read.
 #[derive(Clone, Debug)]
@@ -93,6 +100,9 @@ impl Table {
         options: TableReadOptions,
     ) -> Result<Table> {
         let region = env.map(path).map_err(|e| Error::io("map", path, e))?;
+        // Point reads: the kernel's read-ahead would read far more than they
+        // need. Scans read ahead themselves.
+        region.advise_random();
         let Parts { index, filter, properties } =
             Parts::load(&region, path, file_size, meta_checksum)?;
         let touched = (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
@@ -117,11 +127,6 @@ impl Table {
 
     pub(crate) fn properties(&self) -> &Properties {
         &self.properties
-    }
-
-    /// Memory of index and filter, in bytes.
-    pub(crate) fn memory_len(&self) -> usize {
-        self.index.memory_len() + self.filter.as_ref().map_or(0, BloomFilter::memory_len)
     }
 
     #[cfg(test)]
@@ -168,15 +173,60 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        if self.may_contain(hash) { self.get_unfiltered(key, read) } else { Ok(None) }
+        if self.may_contain(hash) { self.get_from(self.locate(key), key, read) } else { Ok(None) }
     }
 
-    fn get_unfiltered(
+    /// The first block that can hold `key`.
+    #[inline]
+    pub(crate) fn locate(&self, key: &[u8]) -> usize {
+        self.index.find(key)
+    }
+
+    /// Starts fetching what [`may_contain`](Self::may_contain) will read.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, hash: u64) {
+        if let Some(filter) = &self.filter {
+            filter.prefetch(hash);
+        }
+    }
+
+    /// Starts fetching the head of block `i`.
+    #[inline]
+    pub(crate) fn prefetch_block(&self, i: usize) {
+        if let Some(bytes) = self.block_in_place(i) {
+            bytes.chunks(CACHE_LINE).take(HEAD_LINES).for_each(|line| prefetch(&line[0]));
+        }
+    }
+
+    /// Starts fetching the entry of block `i` that `key` is likely to be; by
+    /// then [`prefetch_block`](Self::prefetch_block) should have done its work.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, i: usize, key: &[u8]) {
+        let entry =
+            self.block_in_place(i).and_then(Block::parse).and_then(|block| block.likely_entry(key));
+        if let Some(entry) = entry {
+            entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
+            entry.last().into_iter().for_each(prefetch);
+        }
+    }
+
+    /// Block `i` if it lies uncompressed in the mapping and was touched before:
+    /// prefetching must not fault.
+    #[inline]
+    fn block_in_place(&self, i: usize) -> Option<&[u8]> {
+        let handle = self.index.block(i).filter(|handle| !handle.compressed)?;
+        self.is_touched(i).then(|| BlockHandle::from(handle).slice(&self.region)).flatten()
+    }
+
+    /// [`get`](Self::get) past the filter: `i` is what [`locate`](Self::locate)
+    /// said.
+    #[inline]
+    pub(crate) fn get_from(
         &self,
+        mut i: usize,
         key: &[u8],
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        let mut i = self.index.find(key);
         while let Some(handle) = self.index.block(i) {
             let found = if handle.compressed {
                 let block = self.cached_block(i, handle, true)?;

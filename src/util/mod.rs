@@ -3,4 +3,5 @@
 pub(crate) mod checksum;
 pub(crate) mod clock;
 pub(crate) mod coding;
+pub(crate) mod prefetch;
 pub(crate) mod priority;

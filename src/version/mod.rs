@@ -8,6 +8,7 @@ pub(crate) mod builder;
 pub(crate) mod edit;
 pub(crate) mod filename;
 pub(crate) mod manifest;
+mod multi_get;
 pub(crate) mod set;
 pub(crate) mod super_version;
 #[expect(clippy::module_inception, reason = "a version is what the layer is named after")]

@@ -124,25 +124,8 @@ impl SuperVersion {
         self.get_from_tables(key, hash, read)
     }
 
-    /// Looks up many keys; `f` gets each result in the order of the keys.
-    pub(crate) fn multi_get<'a, K: AsRef<[u8]>>(
-        &'a self,
-        keys: &[K],
-        read: SeqType,
-        mut f: impl FnMut(usize, Result<Option<Found<'a>>>),
-    ) {
-        for (i, key) in keys.iter().enumerate() {
-            f(i, self.get(key.as_ref(), read));
-        }
-    }
-
     #[inline]
-    fn get_from_tables(
-        &self,
-        key: &[u8],
-        hash: u64,
-        read: SeqType,
-    ) -> Result<Option<Found<'_>>> {
+    fn get_from_tables(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Option<Found<'_>>> {
         for (_, file) in self.version.candidates(key) {
             let table = file.table();
             if let Some((seq_type, value)) = table.get(key, hash, read)? {

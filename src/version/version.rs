@@ -200,6 +200,12 @@ impl Level {
         inside.then_some(at)
     }
 
+    /// Whether the range of file `at` contains `key`.
+    #[inline]
+    pub(crate) fn contains_key(&self, at: usize, key: &[u8]) -> bool {
+        self.contains(at, self.prefixes.map_u64(key), key)
+    }
+
     /// Whether the range of file `at` contains `key`, which maps to `prefix`.
     #[inline]
     fn contains(&self, at: usize, prefix: u64, key: &[u8]) -> bool {

@@ -1,0 +1,137 @@
+//! Many lookups at once, advanced in stages so that their cache misses overlap.
+//!
+//! One lookup is a chain of dependent misses: filter line, block heads, entry.
+//! Sixteen chains side by side keep the memory busy: each stage touches, for
+//! every lookup of the group, what the stage before asked for, and asks for
+//! what the next one will touch. Memtables and files are still consulted newest
+//! first, so a lookup drops out at the first place that knows its key.
+
+use std::sync::Arc;
+
+use crate::config::LEVELS;
+use crate::error::Result;
+use crate::memtable::MemTable;
+use crate::sstable::Table;
+use crate::types::key::{SeqType, hash_key};
+use crate::version::super_version::{Found, SuperVersion};
+
+/// Lookups in flight: about what the memory system can have outstanding.
+const GROUP: usize = 16;
+
+/// One lookup of a group.
+struct Lookup<'k> {
+    key: &'k [u8],
+    hash: u64,
+}
+
+/// What is known about a group of lookups.
+struct Group<'a, 'k> {
+    lookups: Vec<Lookup<'k>>,
+    /// `None` while the lookup goes on.
+    results: [Option<Result<Option<Found<'a>>>>; GROUP],
+    read: SeqType,
+}
+
+impl SuperVersion {
+    /// Looks up many keys; `f` gets each result, in the order of the keys.
+    pub(crate) fn multi_get<'a, K: AsRef<[u8]>>(
+        &'a self,
+        keys: &[K],
+        read: SeqType,
+        mut f: impl FnMut(usize, Result<Option<Found<'a>>>),
+    ) {
+        let mut group =
+            Group { lookups: Vec::with_capacity(GROUP), results: Default::default(), read };
+        for (n, keys) in keys.chunks(GROUP).enumerate() {
+            group.lookups.clear();
+            group.lookups.extend(keys.iter().map(|key| {
+                let key = key.as_ref();
+                Lookup { key, hash: hash_key(key) }
+            }));
+            group.run(self);
+            for i in 0..keys.len() {
+                f(n * GROUP + i, group.results[i].take().unwrap_or(Ok(None)));
+            }
+        }
+    }
+}
+
+impl<'a> Group<'a, '_> {
+    fn run(&mut self, sv: &'a SuperVersion) {
+        for mem in std::iter::once(&sv.mem).chain(sv.imms.iter().map(|imm| &imm.mem)) {
+            if !mem.is_empty() {
+                self.memtable(mem);
+            }
+        }
+        for (at, file) in sv.version.files(0).iter().enumerate() {
+            let level0 = sv.version.level(0);
+            self.tables(|key| level0.contains_key(at, key).then(|| file.table()));
+        }
+        for level in (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()) {
+            self.tables(|key| level.find_file(key).map(|at| level.files()[at].table()));
+        }
+    }
+
+    /// The lookups that go on.
+    fn open(&self) -> impl Iterator<Item = (usize, &Lookup<'_>)> {
+        self.lookups.iter().enumerate().filter(|(i, _)| self.results[*i].is_none())
+    }
+
+    fn memtable(&mut self, mem: &'a Arc<MemTable>) {
+        self.open().for_each(|(_, l)| mem.prefetch(l.hash));
+        self.open().for_each(|(_, l)| mem.prefetch_entry(l.hash));
+        for (i, lookup) in self.lookups.iter().enumerate() {
+            if self.results[i].is_none()
+                && let Some((seq_type, bytes)) = mem.get(lookup.key, lookup.hash, self.read)
+            {
+                let found = seq_type.is_put().then_some(Found::Mem(mem, bytes));
+                self.results[i] = Some(Ok(found));
+            }
+        }
+    }
+
+    /// Looks into one table a lookup, as `choose` says.
+    fn tables(&mut self, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
+        let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
+        let mut blocks = [0; GROUP];
+        for (i, lookup) in self.open() {
+            tables[i] = choose(lookup.key);
+            if let Some(table) = tables[i] {
+                table.prefetch_filter(lookup.hash);
+            }
+        }
+        let lookups = &self.lookups;
+        let each = |f: &mut dyn FnMut(usize, &'a Arc<Table>, &Lookup<'_>)| {
+            for (i, lookup) in lookups.iter().enumerate() {
+                if let Some(table) = tables[i] {
+                    f(i, table, lookup);
+                }
+            }
+        };
+        let mut passed = [false; GROUP];
+        each(&mut |i, table, lookup| {
+            passed[i] = table.may_contain(lookup.hash);
+            if passed[i] {
+                blocks[i] = table.locate(lookup.key);
+                table.prefetch_block(blocks[i]);
+            }
+        });
+        each(&mut |i, table, lookup| {
+            if passed[i] {
+                table.prefetch_entry(blocks[i], lookup.key);
+            }
+        });
+        each(&mut |i, table, lookup| {
+            if !passed[i] {
+                return;
+            }
+            self.results[i] = match table.get_from(blocks[i], lookup.key, self.read) {
+                Ok(None) => None,
+                Ok(Some((seq_type, value))) => {
+                    Some(Ok(seq_type.is_put().then_some(Found::Table(table, value))))
+                }
+                Err(error) => Some(Err(error)),
+            };
+        });
+    }
+}
