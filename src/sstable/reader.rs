@@ -42,6 +42,12 @@ const HEAD_LINES: usize = 3;
 /// Lines of an entry that are fetched ahead; the rest streams.
 const ENTRY_LINES: usize = 4;
 
+/// Starts fetching a block's header and heads, all lines at once.
+#[inline]
+fn prefetch_head(block: &[u8]) {
+    block.chunks(CACHE_LINE).take(HEAD_LINES).for_each(|line| prefetch(&line[0]));
+}
+
 /// How tables are read.
 #[derive(Clone, Debug)]
 pub(crate) struct TableReadOptions {
@@ -194,7 +200,7 @@ impl Table {
     #[inline]
     pub(crate) fn prefetch_block(&self, i: usize) {
         if let Some(bytes) = self.block_in_place(i) {
-            bytes.chunks(CACHE_LINE).take(HEAD_LINES).for_each(|line| prefetch(&line[0]));
+            prefetch_head(bytes);
         }
     }
 
@@ -234,6 +240,7 @@ impl Table {
                 found.map(|value| TableValue::Cached(block.project(value)))
             } else {
                 let block = self.mapped_block(i, handle)?;
+                prefetch_head(block);
                 self.find_in(block, handle, key, read)?.map(TableValue::Mapped)
             };
             match found {

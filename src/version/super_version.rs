@@ -116,7 +116,8 @@ impl SuperVersion {
         read: SeqType,
     ) -> Result<Option<Found<'_>>> {
         let imms = self.imms.iter().map(|imm| &imm.mem);
-        for mem in std::iter::once(&self.mem).chain(imms) {
+        // An empty memtable would still cost the miss on its index.
+        for mem in std::iter::once(&self.mem).chain(imms).filter(|mem| !mem.is_empty()) {
             if let Some((seq_type, bytes)) = mem.get(key, hash, read) {
                 return Ok(seq_type.is_put().then_some(Found::Mem(mem, bytes)));
             }
