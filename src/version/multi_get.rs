@@ -101,30 +101,22 @@ impl<'a> Group<'a, '_> {
             }
         }
         let lookups = &self.lookups;
-        let each = |f: &mut dyn FnMut(usize, &'a Arc<Table>, &Lookup<'_>)| {
-            for (i, lookup) in lookups.iter().enumerate() {
-                if let Some(table) = tables[i] {
-                    f(i, table, lookup);
-                }
-            }
-        };
-        let mut passed = [false; GROUP];
-        each(&mut |i, table, lookup| {
-            passed[i] = table.may_contain(lookup.hash);
-            if passed[i] {
+        for (i, lookup) in lookups.iter().enumerate() {
+            tables[i] = tables[i].filter(|table| table.may_contain(lookup.hash));
+        }
+        for (i, lookup) in lookups.iter().enumerate() {
+            if let Some(table) = tables[i] {
                 blocks[i] = table.locate(lookup.key);
                 table.prefetch_block(blocks[i]);
             }
-        });
-        each(&mut |i, table, lookup| {
-            if passed[i] {
+        }
+        for (i, lookup) in lookups.iter().enumerate() {
+            if let Some(table) = tables[i] {
                 table.prefetch_entry(blocks[i], lookup.key);
             }
-        });
-        each(&mut |i, table, lookup| {
-            if !passed[i] {
-                return;
-            }
+        }
+        for (i, lookup) in lookups.iter().enumerate() {
+            let Some(table) = tables[i] else { continue };
             self.results[i] = match table.get_from(blocks[i], lookup.key, self.read) {
                 Ok(None) => None,
                 Ok(Some((seq_type, value))) => {
@@ -132,6 +124,6 @@ impl<'a> Group<'a, '_> {
                 }
                 Err(error) => Some(Err(error)),
             };
-        });
+        }
     }
 }
