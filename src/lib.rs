@@ -1,4 +1,24 @@
 //! AiDb: an embedded LSM-tree key-value engine built on mmap and zero-copy reads.
+//!
+//! Start with [`Db::open`]; a [`Db`] dereferences to its default
+//! [`ColumnFamily`], which has the reads and the single writes. Several writes
+//! at once are a [`WriteBatch`]; a point in time is a [`Snapshot`]; ranges are
+//! walked with an [`Iter`] (owned entries) or a [`Cursor`] (lending, nothing
+//! allocated an entry). What reads return are [`Slice`]s: pointers into mapped
+//! tables or memtables that carry their owner.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! use aidb::{Db, Options};
+//! let db = Db::open(dir.path(), &Options::default())?;
+//! db.put("apple", "red")?;
+//! db.put("banana", "yellow")?;
+//! for entry in db.range("b"..) {
+//!     let (key, value) = entry?;
+//!     assert_eq!((&*key, &*value), (&b"banana"[..], &b"yellow"[..]));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
@@ -36,6 +56,11 @@ pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{FamilyStats, LevelStats, Stats};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
+
+// Compiles and runs the README's example with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
 
 // Compiles and runs the README's example with the documentation tests.
 #[cfg(doctest)]
