@@ -70,7 +70,11 @@ fn steady(operation: &str, n: u64) -> Result<usize> {
         _ => {
             let mut cursor = db.cursor();
             for _ in 0..n {
-                if cursor.valid() { cursor.next()? } else { cursor.seek_to_first()? }
+                if cursor.valid() {
+                    cursor.next()?
+                } else {
+                    cursor.seek_to_first()?
+                }
                 bytes += if cursor.valid() { cursor.value().len() } else { 0 };
             }
         }

@@ -36,10 +36,14 @@ use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::env::WalRange;
 use crate::error::{Error, Result};
 use crate::memtable::{ArenaRange, MemTable, MemTablePool};
-use crate::types::key::SequenceNumber;
+use crate::types::key::{PrefixMap, SequenceNumber};
+use crate::version::Version;
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
+
+/// Size of a memtable that only serves to learn what a new family's keys share.
+const LEARNING_MEMTABLE_BYTES: usize = 1 << 20;
 
 /// Something to commit: one entry or a batch.
 pub(crate) trait Commit {
@@ -516,15 +520,23 @@ impl Pipeline {
         self.room.notify_all();
     }
 
-    /// A memtable for a family that is being added.
-    pub(crate) fn fresh_memtable(&self, options: &ColumnFamilyOptions) -> Result<Arc<MemTable>> {
+    /// The first memtable of a family with these tables. What its keys share
+    /// is learned from the tables; without any, from a small first memtable.
+    pub(crate) fn first_memtable(
+        &self,
+        options: &ColumnFamilyOptions,
+        version: &Version,
+    ) -> Result<Arc<MemTable>> {
         let id = {
             let mut state = self.state.lock();
             state.next_mem_id += 1;
             state.next_mem_id - 1
         };
-        let capacity = MemTablePool::capacity_for(options.write_buffer_bytes, 0);
-        self.mems.take(id, capacity, Default::default())
+        let (bytes, prefix) = match version.key_range() {
+            Some((low, high)) => (options.write_buffer_bytes, PrefixMap::between(low, high)),
+            None => (options.write_buffer_bytes.min(LEARNING_MEMTABLE_BYTES), PrefixMap::default()),
+        };
+        self.mems.take(id, MemTablePool::capacity_for(bytes, 0), prefix)
     }
 
     /// The last sequence taken so far and the current log's number.

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
 use crate::stats::{FamilyStats, LevelStats, Stats};
 use crate::types::key::SequenceNumber;
+use crate::version::Version;
 use crate::version::edit::{FamilyEdit, VersionEdit};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
@@ -103,7 +104,7 @@ impl Core {
         if self.family_named(name).is_some() {
             return Err(Error::invalid(format!("column family {name:?} exists")));
         }
-        let mem = pipeline.fresh_memtable(options)?;
+        let mem = pipeline.first_memtable(options, &Version::default())?;
         let mut versions = self.versions.lock();
         let id = versions.next_family();
         let edit =

@@ -176,7 +176,7 @@ impl Opening<'_> {
         let mut families = Vec::new();
         for state in self.versions.families() {
             let options = family_options(self.options);
-            let mem = pipeline.fresh_memtable(options)?;
+            let mem = pipeline.first_memtable(options, &state.current)?;
             let version = Arc::clone(&state.current);
             let view = View::new(Arc::clone(&mem), Vec::new(), version, purge.clone());
             let family = Family::new(state.id, &state.name, options.clone(), Arc::new(view));

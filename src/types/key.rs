@@ -140,19 +140,27 @@ impl PartialOrd for InternalKey {
 /// the expected keys share is skipped. Keys that do not have the prefix map to
 /// the smallest or largest integer: for all keys `a < b`, `map(a) <= map(b)`;
 /// equal integers say nothing and the whole keys decide.
+///
+/// Four bytes of a decimal number say little (four digits), so where the keys
+/// go on with digits, [`map_u32`](PrefixMap::map_u32) packs eight of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PrefixMap {
     common: Box<[u8]>,
+    /// Whether the keys are expected to go on with decimal digits.
+    digits: bool,
 }
 
 impl PrefixMap {
     pub(crate) fn new(common: &[u8]) -> PrefixMap {
-        PrefixMap { common: common.into() }
+        PrefixMap { common: common.into(), digits: false }
     }
 
     /// The map that skips what `a` and `b` (and so all keys between) share.
     pub(crate) fn between(a: &[u8], b: &[u8]) -> PrefixMap {
-        PrefixMap::new(&a[..shared_prefix_len(a, b)])
+        let (common, a) = a.split_at(shared_prefix_len(a, b));
+        let decimal = |rest: &[u8]| rest.iter().take(8).all(u8::is_ascii_digit);
+        let digits = !a.is_empty() && decimal(a) && decimal(&b[common.len()..]);
+        PrefixMap { common: common.into(), digits }
     }
 
     pub(crate) fn common(&self) -> &[u8] {
@@ -169,11 +177,36 @@ impl PrefixMap {
         }
     }
 
-    /// The 4 key bytes after the common prefix, big-endian, zero-padded.
+    /// The 4 key bytes after the common prefix, big-endian, zero-padded; or
+    /// what 8 digits make.
     #[inline]
     pub(crate) fn map_u32(&self, key: &[u8]) -> u32 {
-        (self.map_u64(key) >> 32) as u32
+        let mapped = self.map_u64(key);
+        if !self.digits {
+            (mapped >> 32) as u32
+        } else if mapped == u64::MAX {
+            u32::MAX
+        } else {
+            pack_digits(mapped)
+        }
     }
+}
+
+/// Eight bytes as eight nibbles, monotonically: digits are 1 to 10. The first
+/// byte that is no digit decides the rest: nothing but 0 if it is smaller (or
+/// the padding after a key's end), nothing but 15 if it is larger.
+#[inline]
+fn pack_digits(bytes: u64) -> u32 {
+    let mut packed = 0u32;
+    for (i, byte) in bytes.to_be_bytes().into_iter().enumerate() {
+        let below = 4 * (7 - i) as u32;
+        match byte {
+            b'0'..=b'9' => packed |= u32::from(byte - b'0' + 1) << below,
+            ..b'0' => return packed,
+            _ => return packed | ((1u64 << (below + 4)) - 1) as u32,
+        }
+    }
+    packed
 }
 
 /// How many leading bytes `a` and `b` share.
@@ -214,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn eight_digits_are_told_apart() {
+        let map = PrefixMap::between(b"user00000000", b"user09999999");
+        assert_eq!(map.common(), b"user0");
+        assert!(map.map_u32(b"user012345678") < map.map_u32(b"user012345679"));
+        assert_eq!(map.map_u32(b"user1"), u32::MAX);
+        assert_eq!(map.map_u32(b"user"), 0);
+    }
+
+    #[test]
     fn be_u64_pads_short_keys() {
         assert_eq!(be_u64(b""), 0);
         assert_eq!(be_u64(&[1]), 1 << 56);
@@ -229,6 +271,13 @@ mod tests {
             let (a, b) = if a < b { (a, b) } else { (b, a) };
             prop_assert!(map.map_u64(&a) <= map.map_u64(&b));
             prop_assert!(map.map_u32(&a) <= map.map_u32(&b));
+        }
+
+        #[test]
+        fn packed_digits_are_monotone(p in "[0-9]{0,2}", a in "[.-<]{0,10}", b in "[.-<]{0,10}") {
+            let map = PrefixMap { common: p.as_bytes().into(), digits: true };
+            let (a, b) = if a < b { (a, b) } else { (b, a) };
+            prop_assert!(map.map_u32(a.as_bytes()) <= map.map_u32(b.as_bytes()));
         }
     }
 }
