@@ -3,6 +3,7 @@
 use super::state::{DEFAULT_FAMILY, DEFAULT_FAMILY_NAME};
 use super::*;
 use crate::ErrorKind;
+use crate::config::ColumnFamilyOptions;
 use crate::types::key::{InternalKey, SeqType, ValueType};
 use crate::version::edit::FamilyEdit;
 use crate::version::test_env::TestEnv;
@@ -47,11 +48,16 @@ fn add(family: u32, level: usize, file: &Arc<FileMeta>) -> VersionEdit {
     })
 }
 
+fn options(max_write_buffers: usize) -> ColumnFamilyOptions {
+    ColumnFamilyOptions::default().max_write_buffers(max_write_buffers)
+}
+
 /// What a set says, comparable.
 fn describe(set: &VersionSet) -> String {
     let mut out = format!("log {} seq {}", set.log_number(), set.last_sequence());
     for f in set.families() {
         out += &format!("\n{} {} flushed {}", f.id, f.name, f.flushed_sequence);
+        out += &format!(" {:?}", f.options_or(&ColumnFamilyOptions::default()));
         for (level, file) in f.current.all_files() {
             out += &format!(" L{level}:{file:?}");
         }
@@ -98,7 +104,7 @@ fn what_was_installed_is_recovered() {
     assert_eq!(changed[0].1.file_count(), 1);
     let id = set.next_family();
     let other = VersionEdit { families_added: vec![(id, "other".into())], ..Default::default() };
-    set.log_and_apply(other).unwrap();
+    set.log_and_apply(VersionEdit { family_options: vec![(id, options(3))], ..other }).unwrap();
     let second = table(&env, set.new_file_number(), "k");
     set.log_and_apply(add(id, 1, &second)).unwrap();
     // Counters never go back.
@@ -139,6 +145,43 @@ fn the_first_edit_after_recovery_starts_a_manifest() {
     assert_eq!(calls[calls.len() - 2], "sync_dir db");
     set.log_and_apply(VersionEdit { log_number: Some(2), ..Default::default() }).unwrap();
     assert_eq!(env.take_calls(), ["append MANIFEST-000002", "sync MANIFEST-000002"]);
+}
+
+#[test]
+fn options_of_families_outlive_manifests() {
+    let env = TestEnv::default();
+    let mut set = create(&env);
+    let named = |name: &str| vec![(set.next_family(), name.into())];
+    let id = set.next_family();
+    let recorded = VersionEdit {
+        families_added: named("recorded"),
+        family_options: vec![(id, options(7))],
+        ..Default::default()
+    };
+    set.log_and_apply(recorded).unwrap();
+    // As a version wrote it that did not record options.
+    let bare = VersionEdit { families_added: vec![(id + 1, "bare".into())], ..Default::default() };
+    set.log_and_apply(bare).unwrap();
+    for _ in 0..3 {
+        let given = options(9);
+        let found: Vec<usize> =
+            set.families().iter().map(|f| f.options_or(&given).max_write_buffers).collect();
+        assert_eq!(found, [9, 7, 9]);
+        set = recover(&env).unwrap();
+        let before = set.manifest_number();
+        set.log_and_apply(VersionEdit::default()).unwrap();
+        assert!(set.manifest_number() > before, "rewritten");
+    }
+    // A name that is used again starts afresh.
+    let dropped = VersionEdit { families_dropped: vec![id], ..Default::default() };
+    set.log_and_apply(dropped).unwrap();
+    let again = VersionEdit {
+        families_added: vec![(set.next_family(), "recorded".into())],
+        ..Default::default()
+    };
+    set.log_and_apply(again).unwrap();
+    let set = recover(&env).unwrap();
+    assert!(set.families().iter().all(|f| *f.options_or(&options(5)) == options(5)));
 }
 
 #[test]
@@ -235,12 +278,16 @@ fn a_manifest_that_makes_no_sense_is_corruption() {
     let mut other_order = begin();
     other_order.comparator = Some(b"reverse".as_slice().into());
     let dropped = |id| VersionEdit { families_dropped: vec![id], ..Default::default() };
+    let with_options =
+        |id| VersionEdit { family_options: vec![(id, options(3))], ..Default::default() };
     let scripts: Vec<Vec<VersionEdit>> = vec![
         vec![VersionEdit::default()],
         vec![other_order],
         vec![begin(), begin()],
         vec![begin(), dropped(0)],
         vec![begin(), dropped(4)],
+        vec![begin(), with_options(0)],
+        vec![begin(), with_options(4)],
         vec![begin(), add(4, 0, &file)],
         vec![begin(), add(0, 0, &file), add(0, 1, &file)],
         vec![begin(), add(0, 1, &file), add(0, 1, &table(&env, 6, "k"))],
