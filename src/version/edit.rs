@@ -114,11 +114,6 @@ impl FamilyEdit {
 }
 
 impl VersionEdit {
-    /// An edit with one family's part only.
-    pub(crate) fn of_family(edit: FamilyEdit) -> VersionEdit {
-        VersionEdit { edits: vec![edit], ..VersionEdit::default() }
-    }
-
     /// Appends the edit's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let numbers = [
