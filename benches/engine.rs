@@ -5,6 +5,8 @@
 //! A dependent miss to memory is measured first, since every read is a few of
 //! them and they differ between machines.
 
+#![expect(clippy::disallowed_methods, reason = "the clock is what a benchmark reads")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -167,9 +167,12 @@ impl ColumnFamilyOptions {
 
     /// Refuses values with which the engine could not work.
     pub(crate) fn validate(&self) -> Result<()> {
-        let check = |ok: bool, what: &'static str| {
-            if ok { Ok(()) } else { Err(Error::invalid(what)) }
-        };
+        self.check().map_err(Error::invalid)
+    }
+
+    /// What is wrong with the values, for options that no caller has passed.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let check = |ok: bool, what: &'static str| if ok { Ok(()) } else { Err(what) };
         check(self.write_buffer_bytes >= 4096, "write_buffer_bytes must be at least 4096")?;
         check(self.write_buffer_bytes <= 16 << 30, "write_buffer_bytes must be at most 16 GiB")?;
         check(self.max_write_buffers >= 2, "max_write_buffers must be at least 2")?;

@@ -539,12 +539,6 @@ impl Pipeline {
         self.mems.take(id, MemTablePool::capacity_for(bytes, 0), prefix)
     }
 
-    /// The last sequence taken so far and the current log's number.
-    pub(crate) fn position(&self) -> (SequenceNumber, u64) {
-        let state = self.state.lock();
-        (state.last_sequence, state.log.number())
-    }
-
     /// Refuses writes from now on.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

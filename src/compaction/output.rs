@@ -106,7 +106,7 @@ impl<'a> OutputWriter<'a> {
             .env
             .create(&path, self.context.direct_io_writes)
             .map_err(|e| Error::io("create", &path, e))?;
-        Ok((number, TableBuilder::new(file, path, self.options.clone())))
+        Ok((number, TableBuilder::new(file, path, self.options)))
     }
 
     /// Ends the current table, if there is one: written, synced, opened.

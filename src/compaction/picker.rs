@@ -68,8 +68,6 @@ pub(crate) struct CompactionPlan {
     pub(crate) grandparents: Vec<Arc<FileMeta>>,
     /// The inputs need not be read: they only change level.
     pub(crate) trivial_move: bool,
-    /// No deeper level has a file in the range of the inputs.
-    pub(crate) bottommost: bool,
     pub(crate) score: f64,
     pub(crate) reason: Reason,
 }
@@ -272,6 +270,7 @@ impl Picker<'_> {
         let deeper = |level| self.version.overlapping(level, Some(lower), Some(upper));
         let grandparents =
             (output_level + 1..LEVELS).map(deeper).find(|f| !f.is_empty()).unwrap_or_default();
+        // No deeper level has a file in the range of the inputs.
         let bottommost = grandparents.is_empty();
         let trivial_move = self.is_trivial(level, output_level, &inputs, bottommost);
         Some(CompactionPlan {
@@ -280,7 +279,6 @@ impl Picker<'_> {
             inputs,
             grandparents,
             trivial_move,
-            bottommost,
             score: 0.0,
             reason,
         })

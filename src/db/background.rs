@@ -37,7 +37,6 @@ const DEBT_SLOWEST: f64 = 64.0;
 #[derive(Debug)]
 struct Running {
     family: u32,
-    ticket: u64,
     range: InFlight,
 }
 
@@ -49,7 +48,6 @@ struct State {
     /// While above 0, no new compaction is picked: a manual one is at work.
     manual: usize,
     running: Vec<Running>,
-    next_ticket: u64,
 }
 
 /// Wakes the threads and those who wait for them.
@@ -282,10 +280,8 @@ impl Core {
     }
 
     fn enter(&self, family: &Family, plan: &CompactionPlan) {
-        let mut state = self.scheduler.state.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.running.push(Running { family: family.id(), ticket, range: plan.in_flight() });
+        let running = Running { family: family.id(), range: plan.in_flight() };
+        self.scheduler.state.lock().running.push(running);
     }
 
     /// Runs a marked plan and installs its outcome.
@@ -456,7 +452,6 @@ impl Core {
     }
 
     /// `None`: nothing to do; `Some(None)`: busy, ask again.
-    #[expect(clippy::type_complexity, reason = "one private caller")]
     fn pick_manual(
         &self,
         family: &Family,

@@ -107,8 +107,11 @@ impl Core {
         let mem = pipeline.first_memtable(options, &Version::default())?;
         let mut versions = self.versions.lock();
         let id = versions.next_family();
-        let edit =
-            VersionEdit { families_added: vec![(id, name.into())], ..VersionEdit::default() };
+        let edit = VersionEdit {
+            families_added: vec![(id, name.into())],
+            family_options: vec![(id, options.clone())],
+            ..VersionEdit::default()
+        };
         versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
         let current = versions.family(id).map(|f| Arc::clone(&f.current)).unwrap_or_default();
         drop(versions);

@@ -79,6 +79,10 @@ impl Db {
     /// Opens the database in directory `path`, creating it unless the options
     /// say otherwise. The directory is locked against other openers.
     ///
+    /// The options of the default column family are those given here, at every
+    /// open anew. The other families keep the options that they were
+    /// [created](Db::create_column_family) with, which the database remembers.
+    ///
     /// Tables are read through memory maps: no other program may truncate or
     /// edit the files while the database is open. One that does can make a read
     /// kill this process with `SIGBUS`, or return other bytes.
@@ -91,7 +95,8 @@ impl Db {
     }
 
     /// Opens an existing database for reading: nothing is written, not even a
-    /// lock. Writes that are in the log only are visible.
+    /// lock. Writes that are in the log only are visible. Column families have
+    /// the options that [`open`](Db::open) would give them.
     pub fn open_read_only(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
         open::open_read_only(path.as_ref(), options)
     }
@@ -104,7 +109,8 @@ impl Db {
         &self.default.handle().core
     }
 
-    /// Creates a column family.
+    /// Creates a column family. Its options are recorded in the database: every
+    /// later open gives it the same ones, whatever those of the default family.
     ///
     /// # Errors
     /// `InvalidArgument` when the name is taken or empty.

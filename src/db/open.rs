@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::cache::BlockCache;
 use crate::commit::{Failure, FamilyWriter, Pipeline, PipelineParts};
 use crate::compaction::output::TableContext;
-use crate::config::{ColumnFamilyOptions, Options, WalIo};
+use crate::config::{Options, WalIo};
 use crate::db::Db;
 use crate::db::background::{self, Scheduler, Waker};
 use crate::db::column_family::Family;
@@ -175,7 +175,7 @@ impl Opening<'_> {
     fn open_families(&self, pipeline: &Pipeline, purge: &Arc<Purge>) -> Result<Vec<Arc<Family>>> {
         let mut families = Vec::new();
         for state in self.versions.families() {
-            let options = family_options(self.options);
+            let options = state.options_or(&self.options.default_column_family);
             let mem = pipeline.first_memtable(options, &state.current)?;
             let version = Arc::clone(&state.current);
             let view = View::new(Arc::clone(&mem), Vec::new(), version, purge.clone());
@@ -208,11 +208,6 @@ fn file_number(name: &str) -> Option<u64> {
     }
 }
 
-/// Options of a family that is being opened: the default family's.
-fn family_options(options: &Options) -> &ColumnFamilyOptions {
-    &options.default_column_family
-}
-
 pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
     options.validate()?;
     let env = &options.env;
@@ -235,7 +230,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
             .map_err(|e| Error::io("allocate a memtable for", path, e))?;
         let version = Arc::clone(&state.current);
         let view = View::new(Arc::new(mem), imms, version, purge.clone());
-        let options = family_options(options).clone();
+        let options = state.options_or(&options.default_column_family).clone();
         families.push(Family::new(state.id, &state.name, options, Arc::new(view)));
     }
     let core = Arc::new(Core {

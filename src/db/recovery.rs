@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::compaction::flush;
 use crate::compaction::output::TableContext;
-use crate::config::Options;
+use crate::config::{ColumnFamilyOptions, Options};
 use crate::env::Region;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
@@ -70,13 +70,20 @@ pub(crate) fn replay_to_memory(
     Ok(Recovered { last_sequence, edits: Vec::new(), memtables: replay.sealed })
 }
 
+/// A family whose writes are replayed.
+struct Replayed<'a> {
+    /// What is in tables already.
+    flushed: SequenceNumber,
+    options: &'a ColumnFamilyOptions,
+}
+
 struct Replay<'a> {
     context: &'a TableContext,
     options: &'a Options,
     /// Whether full memtables become tables.
     to_tables: bool,
-    /// What is in tables already, by family; unknown families were dropped.
-    flushed: BTreeMap<u32, SequenceNumber>,
+    /// Unknown families were dropped.
+    families: BTreeMap<u32, Replayed<'a>>,
     filling: BTreeMap<u32, Arc<MemTable>>,
     sealed: Vec<(u32, Immutable)>,
     tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
@@ -87,15 +94,18 @@ impl<'a> Replay<'a> {
     fn new(
         context: &'a TableContext,
         options: &'a Options,
-        versions: &VersionSet,
+        versions: &'a VersionSet,
         to_tables: bool,
     ) -> Replay<'a> {
-        let families = versions.families().iter();
+        let families = versions.families().iter().map(|family| {
+            let options = family.options_or(&options.default_column_family);
+            (family.id, Replayed { flushed: family.flushed_sequence, options })
+        });
         Replay {
             context,
             options,
             to_tables,
-            flushed: families.map(|f| (f.id, f.flushed_sequence)).collect(),
+            families: families.collect(),
             filling: BTreeMap::new(),
             sealed: Vec::new(),
             tables: BTreeMap::new(),
@@ -156,9 +166,10 @@ impl<'a> Replay<'a> {
     }
 
     fn insert(&mut self, family: u32, seq_type: SeqType, key: &[u8], value: &[u8]) -> Result<()> {
-        if self.flushed.get(&family).is_none_or(|flushed| seq_type.sequence() <= *flushed) {
-            return Ok(());
-        }
+        let wanted = match self.families.get(&family) {
+            Some(known) if seq_type.sequence() > known.flushed => known.options.write_buffer_bytes,
+            _ => return Ok(()),
+        };
         let bytes = key.len() + value.len();
         let full = match self.filling.get(&family) {
             Some(mem) => match mem.reserve(1, bytes) {
@@ -173,7 +184,6 @@ impl<'a> Replay<'a> {
         if full {
             self.seal(family)?;
         }
-        let wanted = self.options.default_column_family.write_buffer_bytes;
         let capacity = wanted.max(MemTable::bytes_for(1, bytes));
         let mem = MemTable::new(u64::from(family), capacity, PrefixMap::default())
             .map_err(|e| Error::io("allocate a memtable for", &self.context.dir, e))?;
@@ -187,8 +197,8 @@ impl<'a> Replay<'a> {
     fn seal(&mut self, family: u32) -> Result<()> {
         let Some(mem) = self.filling.remove(&family) else { return Ok(()) };
         if self.to_tables {
-            let options = &self.options.default_column_family;
-            let file = flush::flush(self.context, options, &mem, Vec::new())?;
+            let Some(known) = self.families.get(&family) else { return Ok(()) };
+            let file = flush::flush(self.context, known.options, &mem, Vec::new())?;
             self.tables.entry(family).or_default().extend(file);
         } else {
             self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));

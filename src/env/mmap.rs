@@ -203,7 +203,7 @@ pub(crate) struct AnonymousRegion {
 // SAFETY: the region owns its mapping, which no thread is special to; writers
 // through `as_ptr` answer for their own races (invariant 3).
 unsafe impl Send for AnonymousRegion {}
-// SAFETY: `&self` gives out a shared slice or a raw pointer, no mutable access.
+// SAFETY: `&self` gives out a raw pointer only, no mutable access.
 unsafe impl Sync for AnonymousRegion {}
 
 impl AnonymousRegion {
@@ -248,19 +248,11 @@ impl AnonymousRegion {
         self.ptr.as_ptr()
     }
 
-    /// The bytes. Who writes through [`as_ptr`](Self::as_ptr) must not write
-    /// what such a slice covers while it lives.
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        // SAFETY: `len` mapped and initialized (zeroed) bytes at `ptr`, for as
-        // long as `self`; invariant 3 excludes writers.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
-    }
-
     /// The bytes, to be written.
     #[inline]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`, and `&mut self` excludes every other user.
+        // SAFETY: `len` mapped and initialized (zeroed) bytes at `ptr`, for as
+        // long as `self`, and `&mut self` excludes every other user.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
@@ -379,9 +371,10 @@ mod tests {
                 assert_eq!(region.as_ptr() as usize % HUGE_PAGE, 0);
             }
             region.populate();
-            assert!(region.as_slice().iter().all(|b| *b == 0));
+            assert!(region.as_mut_slice().iter().all(|b| *b == 0));
             region.as_mut_slice().fill(7);
-            assert_eq!(region.as_slice()[region.len() - 1], 7);
+            let last = region.len() - 1;
+            assert_eq!(region.as_mut_slice()[last], 7);
         }
         assert!(AnonymousRegion::new(usize::MAX).is_err());
         assert!(AnonymousRegion::new(usize::MAX / 2).is_err());

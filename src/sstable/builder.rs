@@ -198,11 +198,6 @@ impl TableBuilder {
         self.file.len() + (block + filter + self.index.encoded_len()) as u64
     }
 
-    /// Entries added so far.
-    pub(crate) fn entries(&self) -> u64 {
-        self.properties.entries
-    }
-
     /// Writes filter, properties, index and footer, and makes the file
     /// durable (its name is not, before the directory is synced).
     ///

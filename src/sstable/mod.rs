@@ -17,7 +17,6 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builder::{TableBuilder, TableOptions, TableSummary};
-pub(crate) use format::Properties;
+pub(crate) use builder::{TableBuilder, TableOptions};
 pub(crate) use iterator::TableIter;
 pub(crate) use reader::{Table, TableReadOptions, TableValue};

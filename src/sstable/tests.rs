@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::builder::TableSummary;
 use super::*;
 use crate::cache::BlockCache;
 use crate::config::{Compression, VerifyChecksums};
@@ -125,9 +126,9 @@ fn write(env: &MemEnv, entries: &[Entry], options: TableOptions) -> TableSummary
     for (key, value) in entries {
         builder.add(key.as_ref(), value).unwrap();
     }
-    assert_eq!(builder.entries(), entries.len() as u64);
     let estimate = builder.estimated_size();
     let summary = builder.finish().unwrap();
+    assert_eq!(summary.entries, entries.len() as u64);
     let slack = 4096 + 1000 + summary.smallest.user_key.len() + 2 * summary.largest.user_key.len();
     assert!(summary.file_size <= estimate + slack as u64);
     if options.compression == Compression::None {

@@ -220,7 +220,7 @@ pub(crate) fn be_u64(bytes: &[u8]) -> u64 {
     if let Some(first) = bytes.first_chunk::<8>() {
         return u64::from_be_bytes(*first);
     }
-    bytes.iter().fold(0u64, |acc, b| acc << 8 | u64::from(*b)) << (64 - 8 * bytes.len()) % 64
+    bytes.iter().fold(0u64, |acc, b| acc << 8 | u64::from(*b)) << ((64 - 8 * bytes.len()) % 64)
 }
 
 /// The hash of a user key: computed once an operation, used by every bloom

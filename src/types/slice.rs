@@ -167,7 +167,6 @@ impl Slice {
     }
 
     /// The bytes as a vector.
-    #[expect(clippy::should_implement_trait, reason = "no conflict: the name mirrors [u8]::to_vec")]
     pub fn to_vec(&self) -> Vec<u8> {
         (**self).to_vec()
     }

@@ -11,15 +11,20 @@
 //!    version stands first in the first edit of a manifest; decoding stops at
 //!    a newer one and leaves the answer to the caller.
 //!
+//! Options of a family are such a field: a program that does not know it opens
+//! the family with the options of the default one, and reads the same entries.
+//!
 //! Files and pointers belong to the family that the last `FAMILY` field named.
 //! Within one family's part deletions come before additions: a file that moves
 //! to another level is deleted from one and added to the other.
+
+mod options;
 
 use std::sync::Arc;
 
 use super::filename::FILE_NUMBER_MAX;
 use super::version::FileMeta;
-use crate::config::LEVELS;
+use crate::config::{ColumnFamilyOptions, LEVELS};
 use crate::types::key::{InternalKey, KEY_LEN_MAX, SEQUENCE_MAX, SeqType, SequenceNumber};
 use crate::util::coding::{Cursor, put_bytes, put_varint};
 
@@ -45,6 +50,8 @@ mod tag {
     pub(super) const FILE_DELETED: u64 = 11;
     pub(super) const FILE_ADDED: u64 = 12;
     pub(super) const COMPACTION_POINTER: u64 = 13;
+    /// The first of those that may be skipped.
+    pub(super) const FAMILY_OPTIONS: u64 = 64;
 }
 
 /// A change of the database, atomic: one record of the manifest.
@@ -60,6 +67,9 @@ pub(crate) struct VersionEdit {
     /// writes of dropped families, so identifiers are never used again.
     pub(crate) next_family: Option<u32>,
     pub(crate) families_added: Vec<(u32, Box<str>)>,
+    /// Of families that are there or are added here; never of the default one,
+    /// whose options are given at every open.
+    pub(crate) family_options: Vec<(u32, ColumnFamilyOptions)>,
     pub(crate) families_dropped: Vec<u32>,
     pub(crate) edits: Vec<FamilyEdit>,
 }
@@ -104,11 +114,6 @@ impl FamilyEdit {
 }
 
 impl VersionEdit {
-    /// An edit with one family's part only.
-    pub(crate) fn of_family(edit: FamilyEdit) -> VersionEdit {
-        VersionEdit { edits: vec![edit], ..VersionEdit::default() }
-    }
-
     /// Appends the edit's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let numbers = [
@@ -131,6 +136,13 @@ impl VersionEdit {
             put_field(out, tag::FAMILY_ADDED, *id);
             put_bytes(out, name.as_bytes());
         }
+        for (id, options) in &self.family_options {
+            let mut content = Vec::new();
+            put_varint(&mut content, u64::from(*id));
+            options::encode(options, &mut content);
+            put_varint(out, tag::FAMILY_OPTIONS);
+            put_bytes(out, &content);
+        }
         for id in &self.families_dropped {
             put_field(out, tag::FAMILY_DROPPED, *id);
         }
@@ -147,7 +159,12 @@ impl VersionEdit {
         while !cursor.is_empty() {
             let tag = cursor.varint().ok_or("edit: tag")?;
             if tag >= SKIPPABLE {
-                cursor.bytes().ok_or("edit: field to skip is cut off")?;
+                let content = cursor.bytes().ok_or("edit: length-prefixed field is cut off")?;
+                if tag == tag::FAMILY_OPTIONS {
+                    let mut content = Cursor::new(content);
+                    let id = read_u32(&mut content)?;
+                    edit.family_options.push((id, options::decode(&mut content)?));
+                }
                 continue;
             }
             edit.decode_field(tag, &mut cursor)?;

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::wal::log_file_name;
+
 /// Largest file number that is taken for one: counting on from it overflows
 /// nothing.
 pub(crate) const FILE_NUMBER_MAX: u64 = 1 << 62;
@@ -29,7 +31,7 @@ pub(crate) fn table_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 pub(crate) fn log_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:06}.log"))
+    dir.join(log_file_name(number))
 }
 
 pub(crate) fn manifest_name(number: u64) -> String {

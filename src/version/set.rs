@@ -261,11 +261,6 @@ impl VersionSet {
         self.manifest_number
     }
 
-    /// Why the set refuses edits, if it does.
-    pub(crate) fn failure(&self) -> Option<&Arc<Error>> {
-        self.failed.as_ref()
-    }
-
     /// Numbers of the tables in the current versions. After a failure others may
     /// be live as well: nothing may be purged then (rule 2).
     pub(crate) fn live_files(&self) -> HashSet<u64> {

@@ -159,11 +159,6 @@ impl Level {
         &self.files
     }
 
-    /// Sum of the file sizes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// L1+: index of the first file whose largest user key is at or after
     /// `key`, or the number of files.
     #[inline]
@@ -281,10 +276,6 @@ impl Version {
         Some((low, high))
     }
 
-    pub(crate) fn file_count(&self) -> usize {
-        self.levels.iter().map(|l| l.files.len()).sum()
-    }
-
     /// Levels that have files, L0 first.
     pub(crate) fn occupied_levels(&self) -> impl Iterator<Item = usize> + use<> {
         Bits(self.occupied)
@@ -320,13 +311,6 @@ impl Version {
             return l.files.iter().filter(|f| f.overlaps(lower, upper)).cloned().collect();
         }
         l.files[l.overlapping(lower, upper)].to_vec()
-    }
-
-    /// Whether no level below `level` has a file whose range contains `key`:
-    /// a tombstone of it that is written to `level` hides nothing. For keys in
-    /// ascending order use a [`BelowCursor`].
-    pub(crate) fn key_absent_below(&self, level: usize, key: &[u8]) -> bool {
-        self.levels[level + 1..].iter().all(|l| l.find_file(key).is_none())
     }
 
     /// Checks what the type promises; an error says what is broken.
@@ -401,8 +385,8 @@ impl<'v> Iterator for Candidates<'v, '_> {
     }
 }
 
-/// [`Version::key_absent_below`] for keys that never descend: amortised, each
-/// file is passed once.
+/// Tells whether a tombstone still hides anything, for keys that never descend:
+/// amortised, each file is passed once.
 #[derive(Clone, Debug)]
 pub(crate) struct BelowCursor {
     version: Arc<Version>,

@@ -33,14 +33,6 @@ pub(crate) fn log_file_name(number: u64) -> String {
     format!("{number:06}.log")
 }
 
-/// The number of the log of that name; `None` for names of other files.
-pub(crate) fn parse_log_file_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log")?;
-    let number = digits.parse().ok()?;
-    // Only the one spelling that is ever written: "+12.log" is not ours.
-    (log_file_name(number) == name).then_some(number)
-}
-
 /// The first record of every log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {

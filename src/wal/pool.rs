@@ -177,12 +177,6 @@ impl LogPool {
         }
     }
 
-    /// `Poisoned` once a sync of the directory has failed, for good: it may
-    /// have been the one that covered another file's name.
-    pub(crate) fn check_sync(&self) -> Result<()> {
-        self.shared.state.lock().check_sync()
-    }
-
     /// Called by writers after each reservation: populates further ahead when
     /// they come close to what is populated. Two loads and a compare.
     #[inline]
@@ -205,15 +199,7 @@ impl LogPool {
     /// Takes back a log whose contents are obsolete, durably so: the manifest
     /// that no longer needs it is synced. Returns at once.
     pub(crate) fn recycle(&self, log: Arc<LogWriter>) {
-        self.retire(Retired::from(log));
-    }
-
-    /// [`recycle`](Self::recycle) for a log that an earlier process wrote.
-    pub(crate) fn recycle_file(&self, path: PathBuf) {
-        self.retire(Retired { path, log: None });
-    }
-
-    fn retire(&self, retired: Retired) {
+        let retired = Retired::from(log);
         let mut state = self.shared.state.lock();
         if state.ended {
             drop(state);
@@ -225,6 +211,7 @@ impl LogPool {
     }
 
     /// Waits until the thread has nothing to do.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at what the thread has done"))]
     pub(crate) fn wait_idle(&self) {
         let mut state = self.shared.state.lock();
         while !state.ended && (state.busy || state.has_work()) {
@@ -263,6 +250,8 @@ impl From<Arc<LogWriter>> for Retired {
 }
 
 impl State {
+    /// `Poisoned` once a sync of the directory has failed, for good: it may
+    /// have been the one that covered another file's name.
     fn check_sync(&self) -> Result<()> {
         self.sync_failure.as_ref().map_or(Ok(()), |e| Err(Error::Poisoned(Arc::clone(e))))
     }

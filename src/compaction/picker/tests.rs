@@ -88,10 +88,11 @@ fn describe(plan: &CompactionPlan) -> String {
         plan.output_level,
         numbers(&plan.inputs[1])
     );
-    if !plan.grandparents.is_empty() {
+    let bottommost = plan.grandparents.is_empty();
+    if !bottommost {
         out += &format!(" over [{}]", numbers(&plan.grandparents));
     }
-    for (yes, word) in [(plan.trivial_move, " move"), (plan.bottommost, " bottom")] {
+    for (yes, word) in [(plan.trivial_move, " move"), (bottommost, " bottom")] {
         out += if yes { word } else { "" };
     }
     out

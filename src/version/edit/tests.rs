@@ -1,6 +1,7 @@
 //! Edits: round trips, frozen bytes, hostile bytes.
 
 use super::*;
+use crate::config::Compression;
 use crate::types::key::ValueType;
 use proptest::prelude::*;
 
@@ -48,6 +49,26 @@ fn arb_family() -> impl Strategy<Value = FamilyEdit> {
         })
 }
 
+fn arb_options() -> impl Strategy<Value = ColumnFamilyOptions> {
+    let codec =
+        prop::sample::select(vec![Compression::None, Compression::Lz4, Compression::Snappy]);
+    let codecs = prop::collection::vec(codec, 0..9);
+    let sizes = (4096..=16usize << 30, 256..=1usize << 20, 4096..u64::MAX, 4096..u64::MAX);
+    let counts = (2..usize::MAX, 1..usize::MAX, 2..=1000u32);
+    (codecs, 0.0..=64.0, sizes, counts).prop_map(|(codecs, bits, sizes, counts)| {
+        ColumnFamilyOptions::default()
+            .compression_per_level(&codecs)
+            .bloom_bits_per_key(bits)
+            .write_buffer_bytes(sizes.0)
+            .block_bytes(sizes.1)
+            .target_file_bytes(sizes.2)
+            .level_base_bytes(sizes.3)
+            .max_write_buffers(counts.0)
+            .level0_file_trigger(counts.1)
+            .level_multiplier(counts.2)
+    })
+}
+
 fn arb_edit() -> impl Strategy<Value = VersionEdit> {
     let number = || prop::option::of(0..=FILE_NUMBER_MAX);
     (
@@ -56,7 +77,10 @@ fn arb_edit() -> impl Strategy<Value = VersionEdit> {
             prop::option::of(prop::collection::vec(0u8..9, 0..9)),
         ),
         (number(), number(), prop::option::of(0..=SEQUENCE_MAX), any::<Option<u32>>()),
-        prop::collection::vec((any::<u32>(), "[a-zé]{0,6}"), 0..3),
+        (
+            prop::collection::vec((any::<u32>(), "[a-zé]{0,6}"), 0..3),
+            prop::collection::vec((any::<u32>(), arb_options()), 0..3),
+        ),
         prop::collection::vec(any::<u32>(), 0..3),
         prop::collection::vec(arb_family(), 0..3),
     )
@@ -67,7 +91,8 @@ fn arb_edit() -> impl Strategy<Value = VersionEdit> {
             next_file_number: numbers.1,
             last_sequence: numbers.2,
             next_family: numbers.3,
-            families_added: added.into_iter().map(|(id, n)| (id, n.into())).collect(),
+            families_added: added.0.into_iter().map(|(id, n)| (id, n.into())).collect(),
+            family_options: added.1,
             families_dropped,
             edits,
         })
@@ -86,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn unknown_skippable_fields_change_nothing(edit in arb_edit(), tag in 64u64..200,
+    fn unknown_skippable_fields_change_nothing(edit in arb_edit(), tag in 65u64..200,
                                                content: Vec<u8>) {
         let mut bytes = vec![];
         put_varint(&mut bytes, tag);
@@ -145,13 +170,18 @@ fn golden_bytes() {
         last_sequence: Some(200),
         next_family: Some(2),
         families_added: vec![(1, "f".into())],
+        family_options: vec![(1, ColumnFamilyOptions::default())],
         families_dropped: vec![7],
         edits: vec![family],
     };
     let golden: Vec<&[u8]> = vec![
         &[1, 1, 3, 3, 4, 10, 5, 0xc8, 1, 6, 2],
         b"\x02\x0daidb.bytewise",
-        b"\x07\x01\x01f\x08\x07",
+        b"\x07\x01\x01f",
+        &[64, 35, 1, 0x80, 0x80, 0x80, 0x20, 4, 7, 0, 0, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 0x24, 0x40, 0x80, 0x20],
+        &[0x80, 0x80, 0x80, 0x20, 4, 0x80, 0x80, 0x80, 0x80, 1, 10],
+        b"\x08\x07",
         &[9, 1, 10, 5, 11, 6, 8],
         &[12, 0, 9, 0xac, 2],
         b"\x01a\x01\x05\0\0\0\0\0\0",
@@ -172,7 +202,10 @@ fn what_may_not_be_misread_is_an_error() {
     refused(&[14, 0], "before its family");
     refused(&[9, 0, 14, 0], "newer than format 1");
     refused(&[9, 0, 63, 0], "newer than format 1");
+    refused(&[65, 5, 0], "cut off");
     refused(&[64, 5, 0], "cut off");
+    refused(&[64, 0], "32-bit number");
+    refused(&[64, 2, 1, 0x80], "options are cut off");
     refused(&[3, 1, 3, 1], "twice");
     refused(&[9, 0, 11, 7, 1], "level");
     refused(&[7, 0, 1, 0xff], "UTF-8");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::config::LEVELS;
+use crate::config::{ColumnFamilyOptions, LEVELS};
 use crate::types::key::SequenceNumber;
 use crate::version::builder::VersionBuilder;
 use crate::version::edit::{COMPARATOR, FORMAT_VERSION, FamilyEdit, VersionEdit};
@@ -18,6 +18,8 @@ pub(crate) const DEFAULT_FAMILY_NAME: &str = "default";
 pub(crate) struct Family {
     pub(crate) id: u32,
     pub(crate) name: Box<str>,
+    /// What it was created with; `None` for the default family.
+    options: Option<ColumnFamilyOptions>,
     pub(crate) current: Arc<Version>,
     /// All writes of the family up to here are in its tables.
     pub(crate) flushed_sequence: SequenceNumber,
@@ -30,10 +32,20 @@ impl Family {
         Family {
             id,
             name,
+            options: None,
             current: Arc::default(),
             flushed_sequence: 0,
             compaction_pointers: Default::default(),
         }
+    }
+
+    /// The options that the family was created with; `default` for the default
+    /// family, and for one whose creator did not record them.
+    pub(crate) fn options_or<'a>(
+        &'a self,
+        default: &'a ColumnFamilyOptions,
+    ) -> &'a ColumnFamilyOptions {
+        self.options.as_ref().unwrap_or(default)
     }
 
     fn apply_scalars(&mut self, edit: &FamilyEdit) {
@@ -43,6 +55,10 @@ impl Family {
         for (level, key) in &edit.compaction_pointers {
             self.compaction_pointers[*level].clone_from(key);
         }
+    }
+
+    fn recorded_options(&self) -> Option<(u32, ColumnFamilyOptions)> {
+        self.options.clone().map(|options| (self.id, options))
     }
 
     fn snapshot(&self) -> FamilyEdit {
@@ -94,6 +110,13 @@ impl State {
             let next = id.checked_add(1).ok_or("column family identifier is too large")?;
             self.next_family = self.next_family.max(next);
         }
+        for (id, options) in &edit.family_options {
+            let at = self.find(*id).ok_or("options of an unknown column family")?;
+            if *id == DEFAULT_FAMILY {
+                return Err("options of the default column family");
+            }
+            self.families[at].options = Some(options.clone());
+        }
         for part in &edit.edits {
             let at = self.find(part.family).ok_or("edit of an unknown column family")?;
             self.families[at].apply_scalars(part);
@@ -123,6 +146,7 @@ impl State {
             last_sequence: Some(self.last_sequence),
             next_family: Some(self.next_family),
             families_added: self.families.iter().map(|f| (f.id, f.name.clone())).collect(),
+            family_options: self.families.iter().filter_map(Family::recorded_options).collect(),
             families_dropped: vec![],
             edits: self.families.iter().map(Family::snapshot).collect(),
         }

@@ -96,11 +96,8 @@ impl Shared {
 
     /// Keeps a returned log for reuse or removes it.
     pub(super) fn sort(&self, mut retired: Retired) {
-        let capacity = match &retired.log {
-            Some(log) => Some(log.capacity()),
-            None => self.env.file_len(&retired.path).ok(),
-        };
-        retired.log = None;
+        // Dropped here: the last reference unmaps the file.
+        let capacity = retired.log.take().map(|log| log.capacity());
         if capacity == Some(self.segment_bytes) {
             let mut state = self.state.lock();
             if state.retained.len() < RETAINED_MAX && !state.shutdown {

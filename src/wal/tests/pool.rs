@@ -77,13 +77,6 @@ fn at_most_two_retired_logs_wait_and_only_of_segment_size() {
     pool.wait_idle();
     // Five came back, up to two stay.
     assert!(env.names().len() <= before - 3, "{:?}", env.names());
-    // Files of an earlier process are judged by their length.
-    for (number, len) in [(900, SEGMENT), (901, SEGMENT + 1)] {
-        env.open_wal(&path_of(number), len, true, false).unwrap();
-        pool.recycle_file(path_of(number));
-    }
-    pool.wait_idle();
-    assert!(!env.names().contains(&log_file_name(901)));
     pool.shutdown();
     assert_eq!(env.names(), [""; 0]);
 }
@@ -140,7 +133,6 @@ fn a_failed_preparation_is_reported_only_when_taking_fails_too() {
     let log = take(&env, &pool, 10);
     pool.wait_idle();
     assert!(take(&env, &pool, 10).number() > log.number());
-    assert!(pool.check_sync().is_ok());
 }
 
 #[test]
@@ -152,8 +144,8 @@ fn a_failed_sync_of_the_directory_is_final() {
     let log = pool.take(10).unwrap();
     pool.wait_idle();
     env.fail("sync_dir", false);
-    for result in [pool.take(10).map(|_| ()), pool.check_sync()] {
-        let error = result.unwrap_err();
+    for _ in 0..2 {
+        let error = pool.take(10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned);
         assert_eq!(error.path(), Some(Path::new("/db")));
     }
