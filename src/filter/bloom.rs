@@ -150,7 +150,6 @@ impl BloomFilter {
 mod tests {
     use super::*;
     use crate::types::key::hash_key;
-    use crate::util::prefetch::prefetch;
     use proptest::prelude::*;
 
     fn filter(bits: f64, keys: impl Iterator<Item = u64>) -> BloomFilter {

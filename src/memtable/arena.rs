@@ -146,11 +146,6 @@ impl Arena {
         self.used.0.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memory mapped.
-    pub(super) fn memory(&self) -> usize {
-        self.region.len()
-    }
-
     /// Whether `bytes` lies in this arena's memory.
     pub(super) fn contains(&self, bytes: &[u8]) -> bool {
         let base = self.region.as_ptr() as usize;

@@ -80,11 +80,6 @@ impl Index {
         }
     }
 
-    /// Bytes of memory mapped.
-    pub(super) fn memory(&self) -> usize {
-        self.region.len()
-    }
-
     #[inline]
     fn slots(&self) -> &[AtomicU64] {
         // SAFETY: the region holds that many slots (asserted in `new`), starts

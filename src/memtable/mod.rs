@@ -204,11 +204,6 @@ impl MemTable {
         self.list.arena().used()
     }
 
-    /// Bytes of memory mapped, index included.
-    pub(crate) fn memory(&self) -> usize {
-        self.list.arena().memory() + self.index.memory()
-    }
-
     /// Entries that space was reserved for.
     pub(crate) fn len(&self) -> usize {
         // Relaxed: a figure.

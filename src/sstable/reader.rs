@@ -117,11 +117,6 @@ impl Table {
         Ok(Table { region, index, filter, properties, touched, verify, number, cache, path })
     }
 
-    /// The number in the table's file name.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -348,12 +343,6 @@ impl Table {
             TableValue::Mapped(bytes) => self.pin(bytes),
             TableValue::Cached(pinned) => Slice::from(pinned),
         }
-    }
-
-    /// About how many bytes of the file hold keys before `key`.
-    pub(crate) fn approximate_offset(&self, key: &[u8]) -> u64 {
-        let end = self.properties.data_bytes.min(self.size());
-        self.index.block(self.index.find(key)).map_or(end, |block| block.offset)
     }
 
     /// At most `n` ascending keys that cut the table into parts of about equal

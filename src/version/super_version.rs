@@ -95,8 +95,7 @@ impl<'a> Found<'a> {
     pub(crate) fn into_slice(self) -> Slice {
         match self {
             Found::Mem(mem, bytes) => mem.pin(bytes),
-            Found::Table(table, TableValue::Mapped(bytes)) => table.pin(bytes),
-            Found::Table(_, TableValue::Cached(pinned)) => pinned.into(),
+            Found::Table(table, value) => table.pin_value(value),
         }
     }
 }
