@@ -14,9 +14,12 @@ use parking_lot::Mutex;
 
 use crate::config::ReadOptions;
 use crate::db::{ColumnFamily, Cursor, Iter};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
 use crate::types::slice::Slice;
+
+/// Why a snapshot of one database refuses to read another.
+pub(crate) const FOREIGN: &str = "the snapshot belongs to another database";
 
 /// The registered snapshots: sequence number and count.
 #[derive(Debug, Default)]
@@ -102,14 +105,15 @@ impl Snapshot {
         self.view.registration.sequence
     }
 
-    /// The snapshot of another column family at the same point in time.
+    /// The snapshot of another column family at the same point in time. It must
+    /// be of the same database: otherwise all reads are `InvalidArgument`.
     pub fn column_family(&self, cf: &ColumnFamily) -> SnapshotView {
         SnapshotView { registration: Arc::clone(&self.view.registration), family: cf.clone() }
     }
 
     /// Whether the snapshot is of the database that `family` belongs to.
     pub(crate) fn is_of(&self, family: &ColumnFamily) -> bool {
-        self.view.family.same_database(family)
+        Arc::ptr_eq(&self.view.registration.list, family.snapshots())
     }
 }
 
@@ -122,13 +126,23 @@ impl SnapshotView {
         Snapshot { view: self.clone() }
     }
 
+    /// The sequence to read at, if it is one of the family's own database.
+    #[inline]
+    fn checked_sequence(&self) -> Result<SequenceNumber> {
+        if Arc::ptr_eq(&self.registration.list, self.family.snapshots()) {
+            Ok(self.registration.sequence)
+        } else {
+            Err(Error::invalid(FOREIGN))
+        }
+    }
+
     fn options(&self) -> ReadOptions {
         ReadOptions::default().snapshot(&self.snapshot())
     }
 
     /// As [`ColumnFamily::get`](crate::ColumnFamily::get), at this point in time.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.family.get_at(key.as_ref(), self.sequence())
+        self.family.get_at(key.as_ref(), self.checked_sequence()?)
     }
 
     /// As [`ColumnFamily::get_with`](crate::ColumnFamily::get_with).
@@ -137,7 +151,7 @@ impl SnapshotView {
         key: impl AsRef<[u8]>,
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        self.family.get_with_at(key.as_ref(), self.sequence(), f)
+        self.family.get_with_at(key.as_ref(), self.checked_sequence()?, f)
     }
 
     /// Whether the key exists.

@@ -8,7 +8,8 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use aidb::{ColumnFamilyOptions, Db, Error, ErrorKind, Options, WriteBatch, WriteOptions};
+use aidb::WriteOptions;
+use aidb::{ColumnFamilyOptions, Db, Error, ErrorKind, Options, ReadOptions, WriteBatch};
 use common::{Place, Rng, files, key_at, small_options};
 
 const OPENER: &str = "AIDB_SECOND_OPENER";
@@ -337,16 +338,42 @@ fn a_closed_database_refuses_further_use() {
     let place = Place::simulated();
     let db = open(&place);
     let (clone, family) = (db.clone(), db.column_family("default").unwrap());
+    db.create_column_family("other", &Default::default()).unwrap();
     db.put("key", "value").unwrap();
     db.close().unwrap();
     assert_kind(clone.put("key", "late"), ErrorKind::Closed);
     assert_kind(family.delete("key"), ErrorKind::Closed);
     assert_kind(clone.flush(), ErrorKind::Closed);
+    assert_kind(clone.compact_range::<&[u8]>(..), ErrorKind::Closed);
+    assert_kind(clone.create_column_family("new", &Default::default()), ErrorKind::Closed);
+    assert_kind(clone.drop_column_family("other"), ErrorKind::Closed);
+    clone.clone().close().unwrap();
     // Opened again by someone else, whom the old handles do not disturb.
     let db = open(&place);
     assert!(clone.put("key", "late").is_err());
     drop((clone, family));
     assert_eq!(db.get("key").unwrap().unwrap(), "value");
+}
+
+#[test]
+fn a_snapshot_refuses_the_families_of_another_database() {
+    let (one, two) = (Place::simulated(), Place::simulated());
+    let (one, two) = (open(&one), open(&two));
+    one.put("key", "one").unwrap();
+    two.put("key", "two").unwrap();
+    let snapshot = one.snapshot();
+    let foreign = snapshot.column_family(&two);
+    assert_kind(foreign.get("key"), ErrorKind::InvalidArgument);
+    assert_kind(foreign.get_with("key", |_| ()), ErrorKind::InvalidArgument);
+    assert_kind(foreign.contains_key("key"), ErrorKind::InvalidArgument);
+    assert_kind(foreign.iter().next().expect("an error"), ErrorKind::InvalidArgument);
+    assert_kind(foreign.range("a"..).next_back().expect("an error"), ErrorKind::InvalidArgument);
+    assert_kind(foreign.prefix("k").next().expect("an error"), ErrorKind::InvalidArgument);
+    assert_kind(foreign.cursor().seek_to_first(), ErrorKind::InvalidArgument);
+    let options = ReadOptions::default().snapshot(&snapshot);
+    assert_kind(two.cursor_opt(&options).seek("key"), ErrorKind::InvalidArgument);
+    one.cursor_opt(&options).seek("key").unwrap();
+    assert_eq!(snapshot.column_family(&one).get("key").unwrap().unwrap(), "one");
 }
 
 #[test]

@@ -22,6 +22,10 @@
 //!
 //! Lock order: the commit lock, then a family's view.
 
+mod flushing;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,14 +40,10 @@ use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::env::WalRange;
 use crate::error::{Error, Result};
 use crate::memtable::{ArenaRange, MemTable, MemTablePool};
-use crate::types::key::{PrefixMap, SequenceNumber};
-use crate::version::Version;
+use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
-
-/// Size of a memtable that only serves to learn what a new family's keys share.
-const LEARNING_MEMTABLE_BYTES: usize = 1 << 20;
 
 /// Something to commit: one entry or a batch.
 pub(crate) trait Commit {
@@ -95,6 +95,8 @@ impl Targets {
 struct Pending {
     id: u64,
     first_log: Option<u64>,
+    /// Whether it holds writes that no log has.
+    unlogged: bool,
 }
 
 /// A family's side of the pipeline.
@@ -257,10 +259,25 @@ impl Pipeline {
     #[cold]
     pub(crate) fn fail(&self, error: Error) -> Error {
         let error = self.failure.poison(error);
-        self.publisher.wake_all();
-        drop(self.state.lock());
-        self.room.notify_all();
+        self.wake_the_failed();
         error
+    }
+
+    /// Wakes everybody who waits for what a failure prevents: writers, those
+    /// who wait for a flush, and the background.
+    #[cold]
+    fn wake_the_failed(&self) {
+        // Whoever has looked for the failure and not yet gone to sleep holds
+        // the commit lock.
+        drop(self.state.lock());
+        self.wake_the_failed_locked();
+    }
+
+    #[cold]
+    fn wake_the_failed_locked(&self) {
+        self.publisher.wake_all();
+        self.room.notify_all();
+        self.flush_due.notify();
     }
 
     fn reserve(&self, c: &impl Commit, o: &WriteOptions) -> Result<Reserved> {
@@ -292,6 +309,12 @@ impl Pipeline {
         c: &impl Commit,
         o: &WriteOptions,
     ) -> Result<Option<Reserved>> {
+        if u64::from(c.count()) > SEQUENCE_MAX - state.last_sequence {
+            return Err(Error::invalid("the database has used up its sequence numbers"));
+        }
+        if c.totals().len() > 1 && !self.make_room_for_all(state, c.totals())? {
+            return Ok(None);
+        }
         let mut targets = Targets::default();
         for total in c.totals() {
             let (count, bytes) = (total.count as usize, total.key_value_bytes);
@@ -349,8 +372,7 @@ impl Pipeline {
     #[cold]
     fn poison_locked(&self, error: Error) -> Error {
         let error = self.failure.poison(error);
-        self.publisher.wake_all();
-        self.room.notify_all();
+        self.wake_the_failed_locked();
         error
     }
 
@@ -365,6 +387,23 @@ impl Pipeline {
         state.logs.push_back(LiveLog { writer, last_sequence: None, synced: false });
         state.log = next;
         Ok(())
+    }
+
+    /// Makes room for every family before anything is reserved for one: what
+    /// was reserved for a write that then has to wait would be lost, each time
+    /// that it tries again.
+    fn make_room_for_all(&self, state: &mut State, totals: &[FamilyTotals]) -> Result<bool> {
+        for total in totals {
+            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
+            let mem = &state.family(total.cf)?.mem;
+            // Writers in flight may still take a little: `reserve` has the last
+            // word.
+            let fits = bytes <= mem.capacity() - mem.used();
+            if !fits && !self.make_room(state, total.cf, bytes)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Switches `family` to a memtable with room for `bytes`; `false` when too
@@ -383,15 +422,15 @@ impl Pipeline {
     fn switch_memtable(&self, state: &mut State, family: u32, bytes: usize) -> Result<()> {
         let (id, last) = (state.next_mem_id, state.last_sequence);
         let writer = state.family(family)?;
-        let capacity = MemTablePool::capacity_for(writer.options.write_buffer_bytes, bytes);
-        let next = self.mems.take(id, capacity, writer.mem.learned_prefix())?;
+        let usual = writer.options.write_buffer_bytes;
+        let next = self.mems.take(id, usual, bytes, writer.mem.learned_prefix())?;
         let old = std::mem::replace(&mut writer.mem, Arc::clone(&next));
         writer.view.switch_memtable(next, writer.dirty.then_some(last));
         let first_log = writer.first_log.take();
         let was_dirty = std::mem::replace(&mut writer.dirty, false);
-        writer.unlogged = false;
+        let unlogged = std::mem::replace(&mut writer.unlogged, false);
         if was_dirty {
-            writer.pending.push_back(Pending { id: old.id(), first_log });
+            writer.pending.push_back(Pending { id: old.id(), first_log, unlogged });
         }
         state.next_mem_id += 1;
         if was_dirty {
@@ -400,49 +439,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes the memtables of the families (all, or one) immutable, to be
-    /// flushed; returns which memtables that leaves pending.
-    pub(crate) fn switch_for_flush(&self, only: Option<u32>) -> Result<Vec<FlushTarget>> {
-        let mut state = self.state.lock();
-        self.failure.check()?;
-        let ids: Vec<u32> = (0..state.families.len() as u32)
-            .filter(|id| only.is_none_or(|o| o == *id))
-            .filter(|id| state.families[*id as usize].is_some())
-            .collect();
-        let mut targets = Vec::new();
-        for id in ids {
-            if state.family(id)?.dirty {
-                self.switch_memtable(&mut state, id, 0)?;
-            }
-            targets.extend(state.family(id)?.pending.iter().map(|p| (id, p.id)));
-        }
-        Ok(targets)
-    }
-
-    /// Whether any of `targets` still waits for its flush.
-    pub(crate) fn any_pending(&self, targets: &[FlushTarget]) -> bool {
-        let state = self.state.lock();
-        targets.iter().any(|(family, id)| {
-            let writer = state.families.get(*family as usize).and_then(Option::as_ref);
-            writer.is_some_and(|w| w.pending.iter().any(|p| p.id == *id))
-        })
-    }
-
-    /// Families that hold writes no log has (with `disable_wal`).
-    pub(crate) fn families_unlogged(&self) -> Vec<u32> {
-        let state = self.state.lock();
-        let ids = state.families.iter().enumerate();
-        ids.filter(|(_, w)| w.as_ref().is_some_and(|w| w.unlogged)).map(|(i, _)| i as u32).collect()
-    }
-
     /// Makes everything published so far durable, if it is not yet, up to
     /// `sequence` at least.
     pub(crate) fn sync_to(&self, sequence: SequenceNumber) -> Result<()> {
         let result = self.sync.wait(sequence, &self.failure, || self.sync_published());
         if result.is_err() && self.failure.is_set() {
-            self.publisher.wake_all();
-            drop(self.state.lock());
-            self.room.notify_all();
+            self.wake_the_failed();
         }
         result
     }
@@ -472,77 +474,10 @@ impl Pipeline {
         self.publisher.wait(sequence, &self.failure)
     }
 
-    /// The oldest log that replay will need once memtable `flushed` is in
-    /// tables.
-    pub(crate) fn log_needed_without(&self, family: u32, flushed: u64) -> u64 {
+    /// The last sequence taken so far and the current log's number.
+    pub(crate) fn position(&self) -> (SequenceNumber, u64) {
         let state = self.state.lock();
-        let of = |(id, w): (usize, &FamilyWriter)| {
-            let skip = (id as u32 == family).then_some(flushed);
-            let pending = w.pending.iter().filter(|p| Some(p.id) != skip);
-            pending.filter_map(|p| p.first_log).chain(w.first_log).min()
-        };
-        let families = state.families.iter().enumerate();
-        let oldest = families.filter_map(|(id, w)| Some((id, w.as_ref()?))).filter_map(of).min();
-        oldest.unwrap_or(state.log.number())
-    }
-
-    /// Memtable `id` of `family` is in tables, and the manifest says so and
-    /// that replay starts at log `log_number`: older logs are recycled.
-    pub(crate) fn flushed(&self, family: u32, id: u64, log_number: u64) {
-        let mut state = self.state.lock();
-        if let Ok(writer) = state.family(family) {
-            writer.pending.retain(|p| p.id != id);
-        }
-        while state.logs.front().is_some_and(|l| l.writer.number() < log_number) {
-            if let Some(log) = state.logs.pop_front() {
-                self.pool.recycle(log.writer);
-            }
-        }
-        drop(state);
-        self.room.notify_all();
-    }
-
-    /// Opens the pipeline for a family.
-    pub(crate) fn add_family(&self, id: u32, writer: FamilyWriter) {
-        let mut state = self.state.lock();
-        let index = id as usize;
-        if state.families.len() <= index {
-            state.families.resize_with(index + 1, || None);
-        }
-        state.families[index] = Some(writer);
-    }
-
-    /// Closes the pipeline for a family; its memtables are forgotten.
-    pub(crate) fn remove_family(&self, id: u32) {
-        let mut state = self.state.lock();
-        state.families[id as usize] = None;
-        drop(state);
-        self.room.notify_all();
-    }
-
-    /// The first memtable of a family with these tables. What its keys share
-    /// is learned from the tables; without any, from a small first memtable.
-    pub(crate) fn first_memtable(
-        &self,
-        options: &ColumnFamilyOptions,
-        version: &Version,
-    ) -> Result<Arc<MemTable>> {
-        let id = {
-            let mut state = self.state.lock();
-            state.next_mem_id += 1;
-            state.next_mem_id - 1
-        };
-        let (bytes, prefix) = match version.key_range() {
-            Some((low, high)) => (options.write_buffer_bytes, PrefixMap::between(low, high)),
-            None => (options.write_buffer_bytes.min(LEARNING_MEMTABLE_BYTES), PrefixMap::default()),
-        };
-        self.mems.take(id, MemTablePool::capacity_for(bytes, 0), prefix)
-    }
-
-    /// Refuses writes from now on.
-    pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
-        self.room.notify_all();
+        (state.last_sequence, state.log.number())
     }
 
     /// Ends the thread that prepares logs.

@@ -128,8 +128,12 @@ impl<'a> OutputWriter<'a> {
             ..FileMeta::default()
         };
         let table = self.context.open(&meta)?;
-        // This process wrote the blocks; they need no second look.
-        table.mark_all_verified();
+        // This process wrote the blocks; they need no second look. After direct
+        // writes they are not in memory: the first touch reads the device, and
+        // must do so where a failure is an error.
+        if !self.context.direct_io_writes {
+            table.mark_all_verified();
+        }
         // Fresh, so nobody has set it.
         let _ = meta.table.set(table);
         self.finished.push(Arc::new(meta));

@@ -56,6 +56,19 @@ pub(crate) struct Scheduler {
     state: Mutex<State>,
     changed: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held from the look at the tree to the price that follows from it: an
+    /// older look must not have the last word.
+    pricing: Mutex<()>,
+}
+
+/// A manual compaction at work: no other is picked, and the scheduler does not
+/// shut down under it.
+pub(super) struct Manual<'a>(&'a Scheduler);
+
+impl Drop for Manual<'_> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.manual -= 1);
+    }
 }
 
 /// The pipeline's side of the scheduler.
@@ -101,10 +114,25 @@ impl Scheduler {
         }
     }
 
-    /// Ends the threads and waits for them.
+    /// Announces a manual compaction, unless the database is being closed.
+    pub(super) fn begin_manual(&self) -> Result<Manual<'_>> {
+        let mut state = self.state.lock();
+        if state.shutdown {
+            return Err(Error::Closed);
+        }
+        state.manual += 1;
+        Ok(Manual(self))
+    }
+
+    /// Ends the threads and waits for them and for manual compactions.
     pub(crate) fn shutdown(&self) {
-        self.state.lock().shutdown = true;
+        let mut state = self.state.lock();
+        state.shutdown = true;
         self.changed.notify_all();
+        while state.manual > 0 {
+            self.changed.wait(&mut state);
+        }
+        drop(state);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // Panics are caught and reported as failures inside the thread.
             let _ = thread.join();
@@ -201,6 +229,9 @@ impl Core {
         // Whoever waits sees the memtable before, and this flag while, and is
         // told after.
         self.scheduler.state.lock().flushing = true;
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.prepare_memtable(family.options());
+        }
         let result = self.flush_one(&family, imm);
         self.update_pressure();
         self.scheduler.change(|state| state.flushing = false);
@@ -338,8 +369,9 @@ impl Core {
     }
 
     /// Tells writers how far the background is behind.
-    fn update_pressure(&self) {
+    pub(crate) fn update_pressure(&self) {
         let Some(pipeline) = &self.pipeline else { return };
+        let _pricing = self.scheduler.pricing.lock();
         let mut worst = Pressure::default();
         for family in self.families() {
             let (view, o) = (family.view(), family.options());
@@ -366,26 +398,31 @@ impl Core {
         }
         self.scheduler.wait_until(|| {
             self.failure.check()?;
-            let busy = {
-                let state = self.scheduler.state.lock();
-                state.flushing || !state.running.is_empty() || state.manual > 0
-            };
-            Ok(!busy && !self.is_work_due())
+            Ok(self.is_idle())
         })
     }
 
-    fn is_work_due(&self) -> bool {
+    /// First what is due and then what runs, so that nothing is missed on its
+    /// way from the one to the other: a memtable stays until its flush, which
+    /// says so beforehand, is installed, and compactions begin and end under the
+    /// version set's lock.
+    fn is_idle(&self) -> bool {
         let families = self.families();
         if families.iter().any(|f| f.view().oldest_immutable().is_some()) {
-            return true;
+            return false;
         }
         let versions = self.versions.lock();
-        families.iter().any(|family| {
+        let is_due = |family: &Arc<Family>| {
             versions.family(family.id()).is_some_and(|state| {
                 let pointers = &state.compaction_pointers;
                 picker::pick(&state.current, family.options(), &[], pointers).is_some()
             })
-        })
+        };
+        if families.iter().any(is_due) {
+            return false;
+        }
+        let state = self.scheduler.state.lock();
+        !state.flushing && state.running.is_empty() && state.manual == 0
     }
 
     /// Compacts `lower..=upper` of a family level by level, on this thread.
@@ -399,10 +436,8 @@ impl Core {
             return Err(Error::invalid(crate::db::read::DROPPED));
         }
         self.flush(Some(family.id()))?;
-        self.scheduler.change(|state| state.manual += 1);
-        let result = self.compact_levels(family, lower, upper);
-        self.scheduler.change(|state| state.manual -= 1);
-        result
+        let _manual = self.scheduler.begin_manual()?;
+        self.compact_levels(family, lower, upper)
     }
 
     fn compact_levels(
@@ -435,6 +470,7 @@ impl Core {
         upper: Option<&[u8]>,
     ) -> Result<()> {
         loop {
+            self.context.check_cancelled()?;
             let seen = self.scheduler.generation();
             match self.pick_manual(family, level, lower, upper) {
                 None => return Ok(()),

@@ -5,16 +5,15 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_epoch::Guard;
-
 use crate::batch::WriteBatch;
 use crate::commit::Single;
 use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::db::Handle;
 use crate::db::read::DROPPED;
 use crate::error::{Error, Result};
+use crate::snapshot::SnapshotList;
 use crate::types::key::{SequenceNumber, ValueType};
-use crate::version::super_version::SuperVersion;
+use crate::version::super_version::{ReadGuard, SuperVersion};
 use crate::version::view::View;
 
 /// A column family as the engine knows it.
@@ -96,8 +95,10 @@ impl ColumnFamily {
         &self.handle
     }
 
-    pub(crate) fn same_database(&self, other: &ColumnFamily) -> bool {
-        Arc::ptr_eq(&self.handle.core, &other.handle.core)
+    /// The snapshots of its database.
+    #[inline]
+    pub(crate) fn snapshots(&self) -> &Arc<SnapshotList> {
+        &self.handle.snapshots
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
@@ -115,7 +116,7 @@ impl ColumnFamily {
 
     /// The current super version, without a reference of its own.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> Result<&'g SuperVersion> {
+    pub(crate) fn load<'g>(&'g self, guard: &'g ReadGuard) -> Result<&'g SuperVersion> {
         if self.family.is_dropped() {
             return Err(self.dropped());
         }
@@ -124,7 +125,7 @@ impl ColumnFamily {
 
     /// As [`load`](Self::load), for a snapshot, which outlives the drop.
     #[inline]
-    pub(crate) fn load_even_dropped<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
+    pub(crate) fn load_even_dropped<'g>(&'g self, guard: &'g ReadGuard) -> &'g SuperVersion {
         self.family.view().cell().load(guard)
     }
 

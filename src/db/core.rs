@@ -12,7 +12,7 @@ use crate::compaction::picker::targets::compaction_debt;
 use crate::config::{ColumnFamilyOptions, Options};
 use crate::db::background::Scheduler;
 use crate::db::column_family::Family;
-use crate::db::purge::Purge;
+use crate::db::purge::PurgeThread;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
@@ -60,12 +60,24 @@ pub(crate) struct Core {
     pub(crate) snapshots: Arc<SnapshotList>,
     pub(crate) failure: Arc<Failure>,
     pub(crate) scheduler: Arc<Scheduler>,
-    pub(crate) purge: Arc<Purge>,
+    pub(crate) purge: PurgeThread,
     pub(crate) counters: Counters,
-    /// Taken when the database is closed.
+    /// `None` in a database opened read-only, and once it is closed.
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
     /// Serialises closing, flushing at close, and family changes.
-    pub(crate) admin: Mutex<()>,
+    pub(crate) admin: Mutex<Admin>,
+}
+
+/// What closing and family changes agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Admin {
+    closed: bool,
+}
+
+impl Admin {
+    fn check_open(&self) -> Result<()> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
 }
 
 impl Core {
@@ -100,7 +112,8 @@ impl Core {
             return Err(Error::invalid("a column family's name has 1 to 255 bytes"));
         }
         let pipeline = self.pipeline()?;
-        let _admin = self.admin.lock();
+        let admin = self.admin.lock();
+        admin.check_open()?;
         if self.family_named(name).is_some() {
             return Err(Error::invalid(format!("column family {name:?} exists")));
         }
@@ -112,9 +125,10 @@ impl Core {
             family_options: vec![(id, options.clone())],
             ..VersionEdit::default()
         };
-        versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
+        let applied = versions.log_and_apply(edit);
         let current = versions.family(id).map(|f| Arc::clone(&f.current)).unwrap_or_default();
         drop(versions);
+        applied.map_err(|e| pipeline.fail(e))?;
         let view = View::new(Arc::clone(&mem), Vec::new(), current, self.purge.clone());
         let family = Family::new(id, name, options.clone(), Arc::new(view));
         let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
@@ -125,7 +139,8 @@ impl Core {
 
     pub(crate) fn drop_family(&self, name: &str) -> Result<()> {
         let pipeline = self.pipeline()?;
-        let _admin = self.admin.lock();
+        let admin = self.admin.lock();
+        admin.check_open()?;
         let family = self
             .family_named(name)
             .ok_or_else(|| Error::invalid(format!("no column family {name:?}")))?;
@@ -138,12 +153,17 @@ impl Core {
             .map(|f| f.current.all_files().map(|(_, f)| f.number).collect())
             .unwrap_or_default();
         let edit = VersionEdit { families_dropped: vec![family.id()], ..VersionEdit::default() };
-        versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
-        family.mark_dropped();
+        let applied = versions.log_and_apply(edit);
+        if applied.is_ok() {
+            family.mark_dropped();
+        }
         drop(versions);
+        applied.map_err(|e| pipeline.fail(e))?;
         pipeline.remove_family(family.id());
         self.families.write().retain(|f| f.id() != family.id());
         self.unlink(files);
+        // What slowed the writers may have gone with it.
+        self.update_pressure();
         self.scheduler.notify();
         Ok(())
     }
@@ -173,15 +193,18 @@ impl Core {
         let mut versions = self.versions.lock();
         // A failed log may hide behind what this edit would make durable.
         self.failure.check()?;
-        match versions.log_and_apply(whole) {
-            Ok(_) => {}
-            Err(error @ Error::InvalidArgument(_)) => return Err(error),
-            Err(error) => return Err(pipeline.fail(error)),
-        }
-        if let Some(current) = versions.family(family.id()) {
+        let applied = versions.log_and_apply(whole);
+        if applied.is_ok()
+            && let Some(current) = versions.family(family.id())
+        {
             family.view().install(Arc::clone(&current.current), flushed);
         }
-        Ok(())
+        drop(versions);
+        match applied {
+            Ok(_) => Ok(()),
+            Err(error @ Error::InvalidArgument(_)) => Err(error),
+            Err(error) => Err(pipeline.fail(error)),
+        }
     }
 
     /// Flushes what the memtables (of one family, or all) hold now.
@@ -219,29 +242,30 @@ impl Core {
 
     /// Stops everything, in the order that loses nothing; idempotent.
     pub(crate) fn close(&self) -> Result<()> {
-        let _admin = self.admin.lock();
-        let Some(lock) = self.lock.lock().take() else {
+        let mut admin = self.admin.lock();
+        if std::mem::replace(&mut admin.closed, true) {
             return Ok(());
-        };
+        }
         let result = self.pipeline.as_ref().map_or(Ok(()), |pipeline| self.close_writer(pipeline));
         self.purge.shutdown();
-        drop(lock);
+        // Last: from here on the directory may be another's.
+        drop(self.lock.lock().take());
         result
     }
 
     fn close_writer(&self, pipeline: &Pipeline) -> Result<()> {
+        let unlogged = pipeline.close();
+        // Writes that were under way are complete when they are visible.
+        let (last, _) = pipeline.position();
+        let complete = pipeline.wait_visible(last);
         // What no log has is saved; what a log has is replayed at the next open.
-        let mut result = Ok(());
-        for id in pipeline.families_unlogged() {
-            result = result.and_then(|()| self.flush(Some(id)));
-        }
-        pipeline.close();
-        let synced = pipeline.sync_to(pipeline.visible());
+        let saved = unlogged.and_then(|targets| self.wait_flushed(&targets));
+        let synced = complete.and_then(|()| pipeline.sync_to(last));
         // Relaxed: a flag; the joins below order everything.
         self.context.cancelled.store(true, Ordering::Relaxed);
         self.scheduler.shutdown();
         pipeline.shutdown_pool();
-        result.and(synced)
+        saved.and(synced)
     }
 }
 

@@ -14,6 +14,8 @@ mod open;
 mod purge;
 mod read;
 mod recovery;
+#[cfg(test)]
+mod tests;
 
 pub use column_family::ColumnFamily;
 pub use read::{Cursor, Iter, ReadPin};
@@ -194,8 +196,8 @@ impl Db {
         self.core().stats()
     }
 
-    /// Closes the database: waits for background work to stop, syncs the log
-    /// and releases the lock. Other handles then refuse to write; what they
+    /// Closes the database: waits for writes and background work to stop, syncs
+    /// the log and releases the lock. Other handles then refuse to write; what they
     /// read is the state as of now.
     pub fn close(self) -> Result<()> {
         self.core().close()

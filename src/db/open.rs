@@ -23,7 +23,7 @@ use crate::db::Db;
 use crate::db::background::{self, Scheduler, Waker};
 use crate::db::column_family::Family;
 use crate::db::core::{Core, Counters};
-use crate::db::purge::Purge;
+use crate::db::purge::{Purge, PurgeThread};
 use crate::db::recovery::{self, Recovered};
 use crate::env::FileLock;
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl Opening<'_> {
             ..VersionEdit::default()
         })?;
         let mems = Arc::new(MemTablePool::default());
-        let purge = Purge::start(Arc::clone(env), Arc::clone(&mems));
+        let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems));
         purge.unlink(self.garbage(&names, log.number()));
         let failure = Arc::new(Failure::default());
         let scheduler = Arc::new(Scheduler::default());
@@ -165,7 +165,7 @@ impl Opening<'_> {
             purge,
             counters: Counters::default(),
             lock: Mutex::new(Some(self.lock)),
-            admin: Mutex::new(()),
+            admin: Mutex::default(),
         });
         let db = Db::new(Arc::clone(&core), Arc::clone(&families[0]));
         background::start(&core)?;
@@ -220,7 +220,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
     let Recovered { last_sequence, memtables, .. } =
         recovery::replay_to_memory(&context, options, &versions)?;
     let mems = Arc::new(MemTablePool::default());
-    let purge = Purge::start(Arc::clone(env), mems);
+    let purge = PurgeThread::start(Arc::clone(env), mems);
     let mut families = Vec::new();
     for state in versions.families() {
         let imms = memtables.iter().filter(|(id, _)| *id == state.id);
@@ -246,7 +246,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
         purge,
         counters: Counters::default(),
         lock: Mutex::new(None),
-        admin: Mutex::new(()),
+        admin: Mutex::default(),
     });
     Ok(Db::new(core, Arc::clone(&families[0])))
 }

@@ -7,6 +7,7 @@
 //! durable manifest edit no longer names them: the mappings that readers still
 //! hold keep their contents, and the space returns with the last of them.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,6 +22,9 @@ use crate::version::super_version::{Graveyard, SuperVersion, collect};
 /// While something waits for its epoch to pass, how often the collector is
 /// nudged.
 const NUDGE_INTERVAL: Duration = Duration::from_millis(1);
+/// How often it is nudged before the thread ends. Three suffice when nobody
+/// reads.
+const LAST_NUDGES: usize = 16;
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,7 +50,26 @@ pub(crate) struct Purge {
     pool: Arc<MemTablePool>,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// The purge thread, which ends with this, and its queue, which others share.
+#[derive(Debug)]
+pub(crate) struct PurgeThread {
+    purge: Arc<Purge>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Deref for PurgeThread {
+    type Target = Arc<Purge>;
+    fn deref(&self) -> &Arc<Purge> {
+        &self.purge
+    }
+}
+
+impl Drop for PurgeThread {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
 }
 
 impl Graveyard for Purge {
@@ -64,22 +87,28 @@ impl Graveyard for Purge {
     }
 }
 
-impl Purge {
-    pub(crate) fn start(env: Arc<dyn Env>, pool: Arc<MemTablePool>) -> Arc<Purge> {
-        let purge = Arc::new(Purge {
-            env,
-            pool,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            thread: Mutex::default(),
-        });
+impl PurgeThread {
+    pub(crate) fn start(env: Arc<dyn Env>, pool: Arc<MemTablePool>) -> PurgeThread {
+        let purge = Arc::new(Purge { env, pool, state: Mutex::default(), changed: Condvar::new() });
         let own = Arc::clone(&purge);
         let thread = std::thread::Builder::new().name("aidb-purge".into()).spawn(move || own.run());
         // Without a thread everything still works; memory returns at close.
-        *purge.thread.lock() = thread.ok();
-        purge
+        PurgeThread { purge, thread: Mutex::new(thread.ok()) }
     }
 
+    /// Does what is left and ends the thread. Super versions that somebody sees
+    /// even then are freed when their epoch ends, by whoever ends it.
+    pub(crate) fn shutdown(&self) {
+        self.purge.state.lock().shutdown = true;
+        self.purge.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the thread has nothing to add: it owned no promise.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Purge {
     /// Unlinks files that the manifest no longer names.
     pub(crate) fn unlink(&self, files: impl IntoIterator<Item = PathBuf>) {
         self.state.lock().files.extend(files);
@@ -94,6 +123,7 @@ impl Purge {
     }
 
     fn run(&self) {
+        let mut nudges = LAST_NUDGES;
         let mut state = self.state.lock();
         loop {
             if !state.is_empty() {
@@ -107,7 +137,14 @@ impl Purge {
                 state.working = false;
                 self.changed.notify_all();
             } else if state.shutdown {
-                return;
+                if state.announced == 0 || nudges == 0 {
+                    return;
+                }
+                nudges -= 1;
+                drop(state);
+                collect();
+                std::thread::yield_now();
+                state = self.state.lock();
             } else if state.announced > 0 {
                 self.changed.wait_for(&mut state, NUDGE_INTERVAL);
                 drop(state);
@@ -139,15 +176,19 @@ impl Purge {
             self.pool.give_back(mem);
         }
     }
+}
 
-    /// Does what is left and ends the thread. Super versions that are still
-    /// seen are freed when their epoch ends, by whoever ends it.
-    pub(crate) fn shutdown(&self) {
-        self.state.lock().shutdown = true;
-        self.changed.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic of the thread has nothing to add: it owned no promise.
-            let _ = thread.join();
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SimEnv;
+
+    #[test]
+    fn the_thread_ends_with_its_handle() {
+        let thread = PurgeThread::start(Arc::new(SimEnv::new()), Arc::default());
+        let purge = Arc::clone(&thread);
+        drop(thread);
+        // The thread's own reference is gone.
+        assert_eq!(Arc::strong_count(&purge), 1);
     }
 }

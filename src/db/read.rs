@@ -18,6 +18,7 @@ use crate::config::ReadOptions;
 use crate::db::ColumnFamily;
 use crate::error::{Error, Result};
 use crate::iterator::{DbIter, LevelIter, RunIter};
+use crate::snapshot::FOREIGN;
 use crate::types::key::{SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
 use crate::version::super_version::{Found, SuperVersion, pin};
@@ -165,7 +166,7 @@ impl ColumnFamily {
         let super_version = self.acquire();
         let sequence = o.snapshot.as_ref().map_or_else(|| self.visible(), |s| s.sequence());
         let refusal = if foreign {
-            Some("the snapshot belongs to another database")
+            Some(FOREIGN)
         } else if self.is_dropped() && o.snapshot.is_none() {
             Some(DROPPED)
         } else {
@@ -204,7 +205,7 @@ pub struct ReadPin {
     super_version: Arc<SuperVersion>,
     sequence: SequenceNumber,
     /// Decompressed blocks that were lent from.
-    kept: PinList,
+    pub(super) kept: PinList,
 }
 
 impl ReadPin {

@@ -158,7 +158,14 @@ impl<'a> Replay<'a> {
         numbers.sort_unstable();
         let map = |number| {
             let path = filename::log_path(&self.context.dir, number);
-            let region = self.context.env.map(&path).map_err(|e| Error::io("map", &path, e))?;
+            let env = &self.context.env;
+            if !self.to_tables {
+                // Without the lock a live writer may be at work on it: only a
+                // finished file may be mapped.
+                let bytes = env.read(&path).map_err(|e| Error::io("read", &path, e))?;
+                return Ok((number, path, Region::from_vec(bytes)));
+            }
+            let region = env.map(&path).map_err(|e| Error::io("map", &path, e))?;
             region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
             Ok((number, path, region))
         };

@@ -137,6 +137,11 @@ impl Arena {
         self.id = next_id();
     }
 
+    /// Faults all memory in.
+    pub(super) fn populate(&self) {
+        self.region.populate();
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }

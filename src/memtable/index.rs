@@ -71,6 +71,11 @@ impl Index {
         Ok(Index { region, line_mask: lines - 1 })
     }
 
+    /// Faults all memory in.
+    pub(super) fn populate(&self) {
+        self.region.populate();
+    }
+
     /// Forgets everything.
     pub(super) fn reset(&mut self) {
         for slot in self.slots() {

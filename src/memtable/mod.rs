@@ -81,6 +81,12 @@ impl MemTable {
         *self.entries.0.get_mut() = 0;
     }
 
+    /// Faults all memory in, so that inserts find it.
+    fn populate(&self) {
+        self.list.arena().populate();
+        self.index.populate();
+    }
+
     /// Names an empty memtable and tells it what its keys will share.
     fn prepare(&mut self, id: u64, prefix: PrefixMap) {
         self.id = id;

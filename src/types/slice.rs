@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -90,17 +91,26 @@ impl fmt::Debug for Pinned {
 /// Slices that stay pinned for as long as the list lives: it only grows.
 #[derive(Debug, Default)]
 pub(crate) struct PinList {
-    list: Mutex<Vec<Pinned>>,
+    /// By address, each once, however many slices of it were lent. A kept
+    /// owner's address is nobody else's.
+    owners: Mutex<HashMap<usize, Owner>>,
 }
 
 impl PinList {
     /// Keeps `pinned` and lends its bytes.
     pub(crate) fn keep(&self, pinned: Pinned) -> &[u8] {
-        let (ptr, len) = (pinned.ptr, pinned.len);
-        self.list.lock().push(pinned);
+        let Pinned { ptr, len, owner } = pinned;
+        let address = Arc::as_ptr(&owner).cast::<()>() as usize;
+        self.owners.lock().entry(address).or_insert(owner);
         // SAFETY: the owner is in the list, which drops nothing before itself,
         // and the bytes do not move with the `Pinned` (invariant 2).
         unsafe { std::slice::from_raw_parts(ptr, len) }
+    }
+
+    /// How many owners it keeps.
+    #[cfg(test)]
+    pub(crate) fn owners(&self) -> usize {
+        self.owners.lock().len()
     }
 }
 
@@ -293,6 +303,19 @@ mod tests {
         assert_eq!(detached, long);
         let bytes = bytes::Bytes::from(long.clone());
         assert_eq!(bytes.as_ptr(), long.as_ptr());
+    }
+
+    #[test]
+    fn a_pin_list_keeps_each_owner_once() {
+        let (one, two) = (Pinned::from_vec(vec![1; 64]), Pinned::from_vec(vec![2; 64]));
+        let list = PinList::default();
+        for n in 1..60 {
+            assert_eq!(list.keep(one.project(&one[n..])), &[1; 64][n..]);
+        }
+        let lent = list.keep(two.project(&two[3..9]));
+        assert_eq!(list.owners(), 2);
+        drop((one, two));
+        assert_eq!(lent, [2; 6]);
     }
 
     #[test]

@@ -34,11 +34,14 @@ thread_local! {
     static HANDLE: LocalHandle = COLLECTOR.register();
 }
 
+/// A guard of [`COLLECTOR`]: one of another collector would guard nothing here.
+pub(crate) struct ReadGuard(Guard);
+
 /// Starts a read: pointers loaded from cells stay valid while the guard lives.
 #[inline]
-pub(crate) fn pin() -> Guard {
+pub(crate) fn pin() -> ReadGuard {
     // During a thread's destruction its handle may be gone already.
-    HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
+    ReadGuard(HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()))
 }
 
 /// Receives what readers may no longer reach; drops it elsewhere.
@@ -150,7 +153,7 @@ impl SuperVersionCell {
 
     /// The current super version, for as long as `guard` lives.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> &'g SuperVersion {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g ReadGuard) -> &'g SuperVersion {
         // Acquire: pairs with the swap in `install`, publishing the contents.
         let current = self.current.load(Ordering::Acquire);
         // SAFETY: invariants 1 to 3; neither the cell nor the guard ends before
@@ -183,8 +186,8 @@ impl SuperVersionCell {
         graveyard.announce();
         // `defer` runs the closure when every current guard has ended
         // (invariant 3).
-        guard.defer(move || graveyard.bury(old));
-        guard.flush();
+        guard.0.defer(move || graveyard.bury(old));
+        guard.0.flush();
     }
 }
 
@@ -204,5 +207,5 @@ impl fmt::Debug for SuperVersionCell {
 
 /// Runs deferred closures whose time has come; called by the purge thread.
 pub(crate) fn collect() {
-    pin().flush();
+    pin().0.flush();
 }

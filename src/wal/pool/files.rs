@@ -90,7 +90,8 @@ impl Shared {
             if populated >= due {
                 return;
             }
-            self.populate(log, due - populated.max(log.end()));
+            // The writers may have moved on since: then there is nothing to do.
+            self.populate(log, due.saturating_sub(populated.max(log.end())));
         }
     }
 

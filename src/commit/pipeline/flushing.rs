@@ -1,0 +1,147 @@
+//! The pipeline's side of flushing: which memtables leave the writers, and which
+//! logs nobody needs afterwards.
+
+use std::sync::Arc;
+
+use super::{FamilyWriter, FlushTarget, LiveLog, Pipeline, State};
+use crate::config::ColumnFamilyOptions;
+use crate::error::{Error, Result};
+use crate::memtable::MemTable;
+use crate::types::key::PrefixMap;
+use crate::version::Version;
+
+/// Size of a memtable that only serves to learn what a new family's keys share.
+const LEARNING_MEMTABLE_BYTES: usize = 1 << 20;
+
+impl Pipeline {
+    /// Makes the memtables of the families (all, or one) immutable, to be
+    /// flushed; returns which memtables that leaves pending.
+    pub(crate) fn switch_for_flush(&self, only: Option<u32>) -> Result<Vec<FlushTarget>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        self.switch_dirty(&mut state, |id, _| only.is_none_or(|o| o == id))
+    }
+
+    /// Refuses writes and flushes from now on. Makes what no log has immutable,
+    /// to be flushed before the end; returns which memtables that leaves
+    /// pending.
+    pub(crate) fn close(&self) -> Result<Vec<FlushTarget>> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.room.notify_all();
+        self.switch_dirty(&mut state, |_, w| w.unlogged || w.pending.iter().any(|p| p.unlogged))
+    }
+
+    /// Makes the memtables of the families that `is_due` names immutable, if
+    /// there is anything in them; returns all that these families have pending.
+    fn switch_dirty(
+        &self,
+        state: &mut State,
+        is_due: impl Fn(u32, &FamilyWriter) -> bool,
+    ) -> Result<Vec<FlushTarget>> {
+        self.failure.check()?;
+        let writers = (0..).zip(&state.families);
+        let ids: Vec<u32> = writers
+            .filter(|(id, w)| w.as_ref().is_some_and(|w| is_due(*id, w)))
+            .map(|(id, _)| id)
+            .collect();
+        let mut targets = Vec::new();
+        for id in ids {
+            if state.family(id)?.dirty {
+                self.switch_memtable(state, id, 0)?;
+            }
+            targets.extend(state.family(id)?.pending.iter().map(|p| (id, p.id)));
+        }
+        Ok(targets)
+    }
+
+    /// Whether any of `targets` still waits for its flush.
+    pub(crate) fn any_pending(&self, targets: &[FlushTarget]) -> bool {
+        let state = self.state.lock();
+        targets.iter().any(|(family, id)| {
+            let writer = state.families.get(*family as usize).and_then(Option::as_ref);
+            writer.is_some_and(|w| w.pending.iter().any(|p| p.id == *id))
+        })
+    }
+
+    /// The oldest log that replay will need once memtable `flushed` is in
+    /// tables.
+    pub(crate) fn log_needed_without(&self, family: u32, flushed: u64) -> u64 {
+        let state = self.state.lock();
+        let of = |(id, w): (usize, &FamilyWriter)| {
+            let skip = (id as u32 == family).then_some(flushed);
+            let pending = w.pending.iter().filter(|p| Some(p.id) != skip);
+            pending.filter_map(|p| p.first_log).chain(w.first_log).min()
+        };
+        let families = state.families.iter().enumerate();
+        let oldest = families.filter_map(|(id, w)| Some((id, w.as_ref()?))).filter_map(of).min();
+        oldest.unwrap_or(state.log.number())
+    }
+
+    /// Memtable `id` of `family` is in tables, and the manifest says so and
+    /// that replay starts at log `log_number`: older logs are recycled, but for
+    /// those that somebody may still be writing to (on behalf of a family that
+    /// was dropped meanwhile). These go with a later flush.
+    pub(crate) fn flushed(&self, family: u32, id: u64, log_number: u64) {
+        let mut state = self.state.lock();
+        if let Ok(writer) = state.family(family) {
+            writer.pending.retain(|p| p.id != id);
+        }
+        let visible = self.visible();
+        let is_done = |log: &LiveLog| {
+            log.writer.number() < log_number && log.last_sequence.is_some_and(|s| s <= visible)
+        };
+        while state.logs.front().is_some_and(is_done) {
+            if let Some(log) = state.logs.pop_front() {
+                self.pool.recycle(log.writer);
+            }
+        }
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Opens the pipeline for a family.
+    pub(crate) fn add_family(&self, id: u32, writer: FamilyWriter) {
+        let mut state = self.state.lock();
+        let index = id as usize;
+        if state.families.len() <= index {
+            state.families.resize_with(index + 1, || None);
+        }
+        state.families[index] = Some(writer);
+    }
+
+    /// Closes the pipeline for a family; its memtables are forgotten.
+    pub(crate) fn remove_family(&self, id: u32) {
+        let mut state = self.state.lock();
+        state.families[id as usize] = None;
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// The first memtable of a family with these tables. What its keys share
+    /// is learned from the tables; without any, from a small first memtable.
+    pub(crate) fn first_memtable(
+        &self,
+        options: &ColumnFamilyOptions,
+        version: &Version,
+    ) -> Result<Arc<MemTable>> {
+        let id = {
+            let mut state = self.state.lock();
+            state.next_mem_id += 1;
+            state.next_mem_id - 1
+        };
+        let (bytes, prefix) = match version.key_range() {
+            Some((low, high)) => (options.write_buffer_bytes, PrefixMap::between(low, high)),
+            None => (options.write_buffer_bytes.min(LEARNING_MEMTABLE_BYTES), PrefixMap::default()),
+        };
+        self.mems.take(id, bytes, 0, prefix)
+    }
+
+    /// Has a memtable ready for the next switch; done by the flush thread, so
+    /// that writers neither map nor fault in memory.
+    pub(crate) fn prepare_memtable(&self, options: &ColumnFamilyOptions) {
+        self.mems.prepare(options.write_buffer_bytes);
+    }
+}

@@ -1,0 +1,236 @@
+//! The pipeline by itself: no flush ever comes, and a write stops where the test
+//! says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+use crate::commit::write::{Batch, Single};
+use crate::env::SimEnv;
+use crate::types::key::ValueType;
+use crate::version::Version;
+use crate::version::super_version::{Graveyard, SuperVersion};
+use crate::{WriteBatch, env::Env};
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Graveyard for Nowhere {
+    fn announce(&self) {}
+    fn bury(&self, _: Arc<SuperVersion>) {}
+}
+
+#[derive(Debug, Default)]
+struct Bell(Arc<AtomicUsize>);
+
+impl FlushDue for Bell {
+    fn notify(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+const BUFFER_BYTES: usize = 128 << 10;
+
+struct Rig {
+    pipeline: Pipeline,
+    bell: Arc<AtomicUsize>,
+    env: SimEnv,
+}
+
+impl Rig {
+    /// With families 0 and 1.
+    fn new(last_sequence: SequenceNumber) -> Rig {
+        let env = SimEnv::new();
+        let dir = std::path::Path::new("/db");
+        env.create_dir(dir).unwrap();
+        let next_number = Arc::new(std::sync::atomic::AtomicU64::new(1));
+        let own: Arc<dyn Env> = Arc::new(env.clone());
+        let pool = LogPool::start(own, dir, SEGMENT_BYTES, true, next_number).unwrap();
+        let log = pool.take(0).unwrap();
+        log.write_opening(0, last_sequence).unwrap();
+        let bell = Bell::default();
+        let rung = Arc::clone(&bell.0);
+        let pipeline = Pipeline::new(PipelineParts {
+            last_sequence,
+            log,
+            pool,
+            mems: Arc::default(),
+            failure: Arc::default(),
+            flush_due: Box::new(bell),
+        });
+        for id in [0, 1] {
+            let options = ColumnFamilyOptions::default()
+                .write_buffer_bytes(BUFFER_BYTES)
+                .max_write_buffers(2);
+            let mem = pipeline.first_memtable(&options, &Version::default()).unwrap();
+            let view = View::new(Arc::clone(&mem), vec![], Arc::default(), Arc::new(Nowhere));
+            pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
+        }
+        Rig { pipeline, bell: rung, env }
+    }
+
+    fn put(&self, family: u32, key: &[u8], value_len: usize, o: WriteOptions) -> Result<u64> {
+        let value = vec![7; value_len];
+        let mut single = Single::new(family, ValueType::Put, key, &value).unwrap();
+        self.pipeline.write(&mut single, &o)
+    }
+
+    fn used(&self, family: u32) -> usize {
+        self.pipeline.state.lock().family(family).unwrap().mem.used()
+    }
+}
+
+/// Says when it has reserved, and writes when it is told to.
+struct Gated<'a> {
+    inner: Single<'a>,
+    reserved: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl Commit for Gated<'_> {
+    fn count(&self) -> u32 {
+        self.inner.count()
+    }
+    fn payload_len(&self) -> usize {
+        self.inner.payload_len()
+    }
+    fn totals(&self) -> &[FamilyTotals] {
+        self.inner.totals()
+    }
+    fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()> {
+        self.reserved.send(()).unwrap();
+        self.go_on.recv().unwrap();
+        self.inner.log(log, range, first)
+    }
+    fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
+        self.inner.apply(first, targets);
+    }
+}
+
+/// A write that has reserved and waits; sending ends the wait.
+fn stopped_write<'s>(
+    scope: &'s thread::Scope<'s, '_>,
+    pipeline: &'s Pipeline,
+    family: u32,
+    value: &'s [u8],
+) -> mpsc::Sender<()> {
+    let (reserved, has_reserved) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    scope.spawn(move || {
+        let inner = Single::new(family, ValueType::Put, b"key", value).unwrap();
+        let mut gated = Gated { inner, reserved, go_on };
+        pipeline.write(&mut gated, &WriteOptions::default()).unwrap();
+    });
+    has_reserved.recv().unwrap();
+    go
+}
+
+#[test]
+fn a_log_is_kept_while_a_write_to_a_dropped_family_is_under_way() {
+    let rig = Rig::new(0);
+    let pipeline = &rig.pipeline;
+    let large = vec![7; SEGMENT_BYTES as usize];
+    rig.put(0, b"flushed", 100, WriteOptions::default()).unwrap();
+    let [(_, flushed)] = pipeline.switch_for_flush(Some(0)).unwrap()[..] else { panic!("one") };
+    thread::scope(|scope| {
+        let first = stopped_write(scope, pipeline, 1, b"value");
+        // Does not fit the first log any more.
+        let second = stopped_write(scope, pipeline, 0, &large);
+        pipeline.remove_family(1);
+        let needed = pipeline.log_needed_without(0, flushed);
+        assert_eq!(needed, pipeline.position().1, "nobody needs the first log");
+        pipeline.flushed(0, flushed, needed);
+        assert_eq!(pipeline.state.lock().logs.len(), 2, "but somebody writes to it");
+        first.send(()).unwrap();
+        second.send(()).unwrap();
+    });
+    let [(_, flushed)] = pipeline.switch_for_flush(Some(0)).unwrap()[..] else { panic!("one") };
+    pipeline.flushed(0, flushed, pipeline.position().1);
+    assert_eq!(pipeline.state.lock().logs.len(), 1, "it went with the next flush");
+}
+
+#[test]
+fn sequence_numbers_run_out_with_an_error() {
+    let rig = Rig::new(SEQUENCE_MAX - 3);
+    let put = || rig.put(0, b"key", 10, WriteOptions::default());
+    assert_eq!(put().unwrap(), SEQUENCE_MAX - 2);
+    let mut batch = WriteBatch::new();
+    (0..3).for_each(|n| batch.put([n], "value"));
+    let refused = rig.pipeline.write(&mut Batch(&batch), &WriteOptions::default());
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+    put().unwrap();
+    assert_eq!(put().unwrap(), SEQUENCE_MAX);
+    assert!(matches!(put(), Err(Error::InvalidArgument(_))));
+    assert_eq!(rig.pipeline.visible(), SEQUENCE_MAX);
+}
+
+#[test]
+fn a_batch_that_cannot_go_on_takes_no_space() {
+    let rig = Rig::new(0);
+    // Family 1: one memtable waits for its flush, the other is all but full.
+    let most = BUFFER_BYTES - 300;
+    rig.put(1, b"key", most, WriteOptions::default()).unwrap();
+    rig.put(1, b"key", most, WriteOptions::default()).unwrap();
+    rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+    let used = rig.used(0);
+    let mut batch = WriteBatch::new();
+    batch.put("key", [7; 1000]);
+    batch.push(1, ValueType::Put, b"key", &[7; 1000]);
+    let no_slowdown = WriteOptions::default().no_slowdown(true);
+    for _ in 0..10 {
+        let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
+        assert!(matches!(refused, Err(Error::WouldStall)));
+    }
+    rig.pipeline.remove_family(1);
+    let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+    assert_eq!(rig.used(0), used, "space was taken and not used");
+}
+
+#[test]
+fn closing_names_every_memtable_that_no_log_has() {
+    let unlogged = WriteOptions::default().disable_wal(true);
+    let rig = Rig::new(0);
+    rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+    assert_eq!(rig.pipeline.close().unwrap(), [], "the log has it");
+    let rig = Rig::new(0);
+    rig.put(1, b"key", 10, unlogged).unwrap();
+    let immutable = rig.pipeline.switch_for_flush(None).unwrap();
+    assert_eq!(immutable.len(), 1);
+    assert_eq!(rig.pipeline.close().unwrap(), immutable, "immutable already");
+    assert!(rig.put(1, b"key", 10, unlogged).is_err());
+    assert!(matches!(rig.pipeline.switch_for_flush(None), Err(Error::Closed)));
+    let rig = Rig::new(0);
+    rig.put(1, b"key", 10, unlogged).unwrap();
+    let last = rig.pipeline.close().unwrap();
+    assert_eq!(last.len(), 1);
+    assert!(rig.pipeline.any_pending(&last));
+}
+
+#[test]
+fn every_failure_wakes_those_who_wait_for_a_flush() {
+    let rung = |rig: &Rig| rig.bell.load(Ordering::Relaxed);
+    let rig = Rig::new(0);
+    rig.pipeline.fail(Error::Conflict);
+    assert_eq!(rung(&rig), 1);
+    // A log that cannot be created: the disk is full.
+    let rig = Rig::new(0);
+    rig.pipeline.pool.wait_idle();
+    rig.env.set_capacity(1);
+    let fill = || rig.put(0, b"key", SEGMENT_BYTES as usize - 1000, WriteOptions::default());
+    let failed = (0..3).find_map(|_| {
+        let _ = rig.pipeline.switch_for_flush(None);
+        rig.pipeline.state.lock().family(0).unwrap().pending.clear();
+        rig.bell.store(0, Ordering::Relaxed);
+        fill().err()
+    });
+    assert!(matches!(failed, Some(Error::Poisoned(_))));
+    assert_eq!(rung(&rig), 1);
+    let rig = Rig::new(0);
+    rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+    rig.pipeline.failure.poison(Error::Conflict);
+    assert!(rig.pipeline.sync_to(rig.pipeline.visible()).is_err());
+    assert_eq!(rung(&rig), 1);
+}
