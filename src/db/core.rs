@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::commit::{Failure, FamilyWriter, FlushTarget, Pipeline};
 use crate::compaction::output::TableContext;
@@ -118,18 +118,15 @@ impl Core {
             return Err(Error::invalid(format!("column family {name:?} exists")));
         }
         let mem = pipeline.first_memtable(options, &Version::default())?;
-        let mut versions = self.versions.lock();
+        let versions = self.versions.lock();
         let id = versions.next_family();
         let edit = VersionEdit {
             families_added: vec![(id, name.into())],
             family_options: vec![(id, options.clone())],
             ..VersionEdit::default()
         };
-        let applied = versions.log_and_apply(edit);
-        let current = versions.family(id).map(|f| Arc::clone(&f.current)).unwrap_or_default();
-        drop(versions);
-        applied.map_err(|e| pipeline.fail(e))?;
-        let view = View::new(Arc::clone(&mem), Vec::new(), current, self.purge.clone());
+        self.apply(versions, edit, |_| ())?;
+        let view = View::new(Arc::clone(&mem), Vec::new(), Arc::default(), self.purge.clone());
         let family = Family::new(id, name, options.clone(), Arc::new(view));
         let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
         pipeline.add_family(id, writer);
@@ -147,18 +144,15 @@ impl Core {
         if family.id() == 0 {
             return Err(Error::invalid("the default column family cannot be dropped"));
         }
-        let mut versions = self.versions.lock();
+        // The drop must not become durable before the writes that came before it.
+        pipeline.sync_to(pipeline.visible())?;
+        let versions = self.versions.lock();
         let files: Vec<u64> = versions
             .family(family.id())
             .map(|f| f.current.all_files().map(|(_, f)| f.number).collect())
             .unwrap_or_default();
         let edit = VersionEdit { families_dropped: vec![family.id()], ..VersionEdit::default() };
-        let applied = versions.log_and_apply(edit);
-        if applied.is_ok() {
-            family.mark_dropped();
-        }
-        drop(versions);
-        applied.map_err(|e| pipeline.fail(e))?;
+        self.apply(versions, edit, |_| family.mark_dropped())?;
         pipeline.remove_family(family.id());
         self.families.write().retain(|f| f.id() != family.id());
         self.unlink(files);
@@ -187,18 +181,34 @@ impl Core {
         edit: FamilyEdit,
         flushed: Option<(u64, VersionEdit)>,
     ) -> Result<()> {
-        let pipeline = self.pipeline()?;
         let (flushed, mut whole) = flushed.map_or_else(Default::default, |(id, e)| (Some(id), e));
         whole.edits.push(edit);
-        let mut versions = self.versions.lock();
-        // A failed log may hide behind what this edit would make durable.
-        self.failure.check()?;
-        let applied = versions.log_and_apply(whole);
-        if applied.is_ok()
-            && let Some(current) = versions.family(family.id())
-        {
-            family.view().install(Arc::clone(&current.current), flushed);
+        self.apply(self.versions.lock(), whole, |versions| {
+            if let Some(current) = versions.family(family.id()) {
+                family.view().install(Arc::clone(&current.current), flushed);
+            }
+        })
+    }
+
+    /// Makes `edit` durable; `installed` is called before anybody else can
+    /// change the set. Refused after any failure: a failed log, or a failed
+    /// sync of the directory, may hide behind what the edit would make durable.
+    fn apply(
+        &self,
+        mut versions: MutexGuard<'_, VersionSet>,
+        edit: VersionEdit,
+        installed: impl FnOnce(&VersionSet),
+    ) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        let applied = self
+            .failure
+            .check()
+            .and_then(|()| pipeline.check_log_names())
+            .and_then(|()| versions.log_and_apply(edit));
+        if applied.is_ok() {
+            installed(&versions);
         }
+        // `fail` takes the commit lock, which comes before the set's.
         drop(versions);
         match applied {
             Ok(_) => Ok(()),

@@ -68,7 +68,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<FileKind> {
     match extension {
         "sst" => parse_number(stem).map(FileKind::Table),
         "log" => parse_number(stem).map(FileKind::Log),
-        "tmp" => Some(FileKind::Temp),
+        "tmp" => parse_number(stem).map(|_| FileKind::Temp),
         _ => None,
     }
 }

@@ -177,6 +177,12 @@ impl LogPool {
         }
     }
 
+    /// `Poisoned` once a sync of the directory has failed, for good: it may
+    /// have been the one that covered another file's name.
+    pub(crate) fn check_sync(&self) -> Result<()> {
+        self.shared.state.lock().check_sync()
+    }
+
     /// Called by writers after each reservation: populates further ahead when
     /// they come close to what is populated. Two loads and a compare.
     #[inline]

@@ -139,6 +139,12 @@ impl Pipeline {
         self.mems.take(id, bytes, 0, prefix)
     }
 
+    /// Fails once a sync of the directory for a log's name has failed: it may
+    /// have been the one that covered another file's name.
+    pub(crate) fn check_log_names(&self) -> Result<()> {
+        self.pool.check_sync()
+    }
+
     /// Has a memtable ready for the next switch; done by the flush thread, so
     /// that writers neither map nor fault in memory.
     pub(crate) fn prepare_memtable(&self, options: &ColumnFamilyOptions) {
