@@ -16,9 +16,9 @@ use crate::db::purge::Purge;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
-use crate::stats::{FamilyStats, LevelStats, Stats};
+use crate::stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
 use crate::types::key::SequenceNumber;
-use crate::version::edit::{FamilyEdit, VersionEdit};
+use crate::version::edit::{FAMILIES_MAX, FamilyEdit, VersionEdit};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
 
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) pipeline: Option<Pipeline>,
     /// What reads see in a database opened read-only.
     pub(crate) read_only_sequence: SequenceNumber,
+    /// Where the replay of the logs met damage.
+    pub(crate) recovery_cut: Option<RecoveryCut>,
     pub(crate) versions: Mutex<VersionSet>,
     /// By age, the default family first.
     pub(crate) families: RwLock<Vec<Arc<Family>>>,
@@ -106,6 +108,9 @@ impl Core {
         let mem = pipeline.fresh_memtable(options)?;
         let mut versions = self.versions.lock();
         let id = versions.next_family();
+        if id >= FAMILIES_MAX {
+            return Err(Error::invalid("too many column families were created in this database"));
+        }
         let edit =
             VersionEdit { families_added: vec![(id, name.into())], ..VersionEdit::default() };
         versions.log_and_apply(edit).map_err(|e| pipeline.fail(e))?;
@@ -210,6 +215,7 @@ impl Core {
             stalled: self.pipeline.as_ref().map(|p| p.stall.slept()).unwrap_or_default(),
             block_cache_hits: self.context.cache.hits(),
             block_cache_misses: self.context.cache.misses(),
+            recovery_cut: self.recovery_cut.clone(),
         }
     }
 
