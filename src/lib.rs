@@ -53,7 +53,7 @@ pub use config::{
 pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{Snapshot, SnapshotView};
-pub use stats::{FamilyStats, LevelStats, Stats};
+pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
 

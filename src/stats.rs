@@ -1,6 +1,7 @@
 //! Figures about a database, as plain structs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One level of a column family.
@@ -35,6 +36,24 @@ pub struct FamilyStats {
     pub compaction_debt: u64,
 }
 
+/// Where recovery met the end of what the log could give, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryCut {
+    /// The log.
+    pub file: PathBuf,
+    /// Byte offset in the log.
+    pub offset: u64,
+    /// What was found there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for RecoveryCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}: {}", self.file.display(), self.offset, self.what)
+    }
+}
+
 /// Figures about a database. Counts are since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,6 +82,10 @@ pub struct Stats {
     pub block_cache_hits: u64,
     /// Lookups that did not.
     pub block_cache_misses: u64,
+    /// The first damage that recovery met in the log when the database was
+    /// opened: it stopped there or, as a salvage, skipped it. Normal after a
+    /// power cut or a kill; nothing that was acknowledged as synced is lost so.
+    pub recovery_cut: Option<RecoveryCut>,
 }
 
 impl fmt::Display for Stats {
@@ -96,6 +119,7 @@ impl fmt::Display for Stats {
             f,
             "block cache: {} hits, {} misses",
             self.block_cache_hits, self.block_cache_misses
-        )
+        )?;
+        self.recovery_cut.iter().try_for_each(|cut| writeln!(f, "recovery was cut: {cut}"))
     }
 }

@@ -16,6 +16,7 @@
 //!    acknowledged, because replay would stop at the hole.
 //! 3. A log may go when every family has flushed what it held: `first_log` of a
 //!    memtable is the log of its oldest logged write.
+//!    Families that would hold back many logs are flushed ([`retention`]).
 //! 4. A memtable is flushed only when its last sequence is visible (all its
 //!    writers are done) and durable in the log (so that a power cut never keeps
 //!    a later commit of one family and loses an earlier one of another).
@@ -23,10 +24,13 @@
 //! Lock order: the commit lock, then a family's view.
 
 mod flushing;
+mod retention;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -44,6 +48,8 @@ use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
+
+use unfinished::Unfinished;
 
 /// Something to commit: one entry or a batch.
 pub(crate) trait Commit {
@@ -151,6 +157,8 @@ struct State {
     /// Oldest first; the last one is `log`.
     logs: VecDeque<LiveLog>,
     closed: bool,
+    /// The log was rotated, and what it held back not looked at since.
+    rotated: bool,
 }
 
 /// What [`Pipeline::new`] starts from.
@@ -210,6 +218,7 @@ impl Pipeline {
                 log: parts.log,
                 logs: VecDeque::from([first]),
                 closed: false,
+                rotated: false,
             }),
             room: Condvar::new(),
             publisher: Publisher::new(parts.last_sequence),
@@ -242,12 +251,14 @@ impl Pipeline {
         }
         self.stall.pay(c.payload_len());
         let mut r = self.reserve(c, o)?;
+        let unfinished = Unfinished(self);
         if let Some((log, range)) = r.log {
             c.log(&log, range, r.first).map_err(|e| self.fail(e))?;
             self.pool.note_progress(&log);
         }
         c.apply(r.first, &mut r.targets);
         self.publisher.complete(r.ticket, r.last);
+        mem::forget(unfinished);
         self.publisher.wait(r.last, &self.failure)?;
         if o.sync {
             self.sync_to(r.last)?;
@@ -292,6 +303,9 @@ impl Pipeline {
                 continue;
             }
             if let Some(reserved) = self.try_reserve(&mut state, c, o)? {
+                if state.rotated {
+                    self.release_logs(&mut state);
+                }
                 return Ok(reserved);
             }
             if o.no_slowdown {
@@ -386,6 +400,7 @@ impl Pipeline {
         let writer = Arc::clone(&next);
         state.logs.push_back(LiveLog { writer, last_sequence: None, synced: false });
         state.log = next;
+        state.rotated = true;
         Ok(())
     }
 
@@ -424,11 +439,11 @@ impl Pipeline {
         let writer = state.family(family)?;
         let usual = writer.options.write_buffer_bytes;
         let next = self.mems.take(id, usual, bytes, writer.mem.learned_prefix())?;
-        let old = std::mem::replace(&mut writer.mem, Arc::clone(&next));
+        let old = mem::replace(&mut writer.mem, Arc::clone(&next));
         writer.view.switch_memtable(next, writer.dirty.then_some(last));
         let first_log = writer.first_log.take();
-        let was_dirty = std::mem::replace(&mut writer.dirty, false);
-        let unlogged = std::mem::replace(&mut writer.unlogged, false);
+        let was_dirty = mem::replace(&mut writer.dirty, false);
+        let unlogged = mem::replace(&mut writer.unlogged, false);
         if was_dirty {
             writer.pending.push_back(Pending { id: old.id(), first_log, unlogged });
         }

@@ -5,6 +5,7 @@
 //! leaves the database as it was.
 
 use std::sync::Arc;
+use std::thread;
 
 use crate::compaction::output::TableContext;
 use crate::compaction::picker::CompactionPlan;
@@ -45,14 +46,7 @@ pub(crate) fn run(
 }
 
 fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<FileMeta>>> {
-    let results: Vec<Result<Vec<Arc<FileMeta>>>> = std::thread::scope(|scope| {
-        let spawned: Vec<_> =
-            ranges.iter().map(|r| scope.spawn(|| subcompaction::run(shared, r))).collect();
-        let join = |t: std::thread::ScopedJoinHandle<'_, _>| {
-            t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        spawned.into_iter().map(join).collect()
-    });
+    let results = in_parallel(ranges, thread::Builder::new, |r| subcompaction::run(shared, r));
     let mut outputs = Vec::new();
     let mut failed = None;
     for result in results {
@@ -70,6 +64,25 @@ fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<File
         let _ = shared.context.env.remove(&path);
     }
     Err(error)
+}
+
+/// `work` of every item, each on a thread of its own, which `builder` describes;
+/// on this one where the system gives no thread.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    builder: impl Fn() -> thread::Builder,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let work = &work;
+    thread::scope(|scope| {
+        let spawn = |item| builder().spawn_scoped(scope, move || work(item)).map_err(|_| item);
+        let spawned: Vec<_> = items.iter().map(spawn).collect();
+        let join = |started: Result<thread::ScopedJoinHandle<'_, R>, _>| match started {
+            Ok(t) => t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(item) => work(item),
+        };
+        spawned.into_iter().map(join).collect()
+    })
 }
 
 /// Cuts the plan's keys into at most `threads` ranges of similar size; small
@@ -90,4 +103,19 @@ fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -
     let starts = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
     let ends = cuts.iter().cloned().map(Some).chain([None]);
     starts.zip(ends).map(|(start, end)| KeyRange { start, end }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_without_a_thread_runs_all_the_same() {
+        let builders: [fn() -> thread::Builder; 2] =
+            [thread::Builder::new, || thread::Builder::new().stack_size(1 << 60)];
+        assert!(builders[1]().spawn(|| ()).is_err(), "no system has room for such a stack");
+        for builder in builders {
+            assert_eq!(in_parallel(&[1, 2, 3], builder, |n| n * 2), [2, 4, 6]);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::cache::BlockCache;
 use crate::config::{ColumnFamilyOptions, VerifyChecksums};
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::sstable::format::Properties;
 use crate::sstable::{Table, TableBuilder, TableOptions, TableReadOptions};
 use crate::types::key::InternalKeyRef;
 use crate::version::{FileMeta, table_path};
@@ -43,6 +44,10 @@ impl TableContext {
         let path = table_path(&self.dir, meta.number);
         let (env, checksum) = (&*self.env, Some(meta.meta_checksum));
         let table = Table::open(env, &path, meta.number, meta.size, checksum, self.read_options())?;
+        if !is_as_stated(meta, table.properties()) {
+            let what = "table holds other keys or entries than the manifest says";
+            return Err(Error::corruption(path, 0, what));
+        }
         Ok(Arc::new(table))
     }
 
@@ -51,6 +56,14 @@ impl TableContext {
         // Relaxed: a flag; nothing is published through it.
         if self.cancelled.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
     }
+}
+
+/// Whether a table is what the manifest says. Lookups and compactions choose
+/// tables by these figures alone: wrong ones would make them skip entries.
+fn is_as_stated(meta: &FileMeta, table: &Properties) -> bool {
+    (&meta.smallest, &meta.largest) == (&table.smallest, &table.largest)
+        && (meta.smallest_seq, meta.largest_seq) == (table.smallest_seq, table.largest_seq)
+        && (meta.entries, meta.deletes) == (table.entries, table.deletes)
 }
 
 /// Rolls over tables of a level.
@@ -159,6 +172,63 @@ impl Drop for OutputWriter<'_> {
         let numbers = self.finished.iter().map(|f| f.number).chain(unfinished);
         for number in numbers {
             let _ = self.context.env.remove(&table_path(&self.context.dir, number));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::env::SimEnv;
+    use crate::types::key::{SeqType, ValueType};
+
+    #[test]
+    fn a_table_must_be_what_the_manifest_says() {
+        let context = TableContext {
+            env: Arc::new(SimEnv::new()),
+            dir: "/db".into(),
+            cache: Arc::new(BlockCache::new(0)),
+            verify: VerifyChecksums::FirstTouch,
+            direct_io_writes: false,
+            next_file: Arc::new(AtomicU64::new(7)),
+            cancelled: AtomicBool::new(false),
+        };
+        context.env.create_dir(&context.dir).unwrap();
+        let options = ColumnFamilyOptions::default();
+        let mut output = OutputWriter::new(&context, &options, 0, u64::MAX);
+        for (i, key) in ["a", "b", "c"].into_iter().enumerate() {
+            let seq_type = SeqType::new(10 + i as u64, ValueType::Put);
+            output.add(InternalKeyRef::new(key.as_bytes(), seq_type), b"value").unwrap();
+        }
+        let meta = output.finish().unwrap().pop().unwrap();
+        let stated = || FileMeta {
+            number: meta.number,
+            size: meta.size,
+            smallest: meta.smallest.clone(),
+            largest: meta.largest.clone(),
+            smallest_seq: meta.smallest_seq,
+            largest_seq: meta.largest_seq,
+            entries: meta.entries,
+            deletes: meta.deletes,
+            meta_checksum: meta.meta_checksum,
+            ..FileMeta::default()
+        };
+        context.open(&stated()).unwrap();
+        let lies: [fn(&mut FileMeta); 6] = [
+            |meta| meta.smallest = meta.largest.clone(),
+            |meta| meta.largest = meta.smallest.clone(),
+            |meta| meta.smallest_seq += 1,
+            |meta| meta.largest_seq -= 1,
+            |meta| meta.entries += 1,
+            |meta| meta.deletes += 1,
+        ];
+        for (i, lie) in lies.into_iter().enumerate() {
+            let mut meta = stated();
+            lie(&mut meta);
+            let error = context.open(&meta).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{i}");
+            assert_eq!(error.path(), Some(&*table_path(&context.dir, 7)));
         }
     }
 }

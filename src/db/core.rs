@@ -16,10 +16,10 @@ use crate::db::purge::PurgeThread;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
-use crate::stats::{FamilyStats, LevelStats, Stats};
+use crate::stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
 use crate::types::key::SequenceNumber;
 use crate::version::Version;
-use crate::version::edit::{FamilyEdit, VersionEdit};
+use crate::version::edit::{FAMILIES_MAX, FamilyEdit, VersionEdit};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
 
@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) pipeline: Option<Pipeline>,
     /// What reads see in a database opened read-only.
     pub(crate) read_only_sequence: SequenceNumber,
+    /// Where the replay of the logs met damage.
+    pub(crate) recovery_cut: Option<RecoveryCut>,
     pub(crate) versions: Mutex<VersionSet>,
     /// By age, the default family first.
     pub(crate) families: RwLock<Vec<Arc<Family>>>,
@@ -120,6 +122,9 @@ impl Core {
         let mem = pipeline.first_memtable(options, &Version::default())?;
         let versions = self.versions.lock();
         let id = versions.next_family();
+        if id >= FAMILIES_MAX {
+            return Err(Error::invalid("too many column families were created in this database"));
+        }
         let edit = VersionEdit {
             families_added: vec![(id, name.into())],
             family_options: vec![(id, options.clone())],
@@ -247,6 +252,7 @@ impl Core {
             stalled: self.pipeline.as_ref().map(|p| p.stall.slept()).unwrap_or_default(),
             block_cache_hits: self.context.cache.hits(),
             block_cache_misses: self.context.cache.misses(),
+            recovery_cut: self.recovery_cut.clone(),
         }
     }
 

@@ -4,9 +4,10 @@
 //!    garbage: recovered logs go only after their contents are in tables.
 //! 2. The new log's name is durable before the edit that names it, and that
 //!    edit is durable before the first write is accepted.
-//! 3. Opening twice changes nothing more: whatever a crash in the middle of an
+//! 3. The name of the directory is durable before there is a database in it.
+//! 4. Opening twice changes nothing more: whatever a crash in the middle of an
 //!    open leaves behind is either unknown to the manifest, and removed, or
-//!    replayed again.
+//!    replayed again. An open that fails before the edit removes its tables.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,12 +30,13 @@ use crate::env::FileLock;
 use crate::error::{Error, Result};
 use crate::memtable::{MemTable, MemTablePool};
 use crate::snapshot::SnapshotList;
-use crate::types::key::PrefixMap;
+use crate::types::key::{PrefixMap, SequenceNumber};
 use crate::version::edit::VersionEdit;
-use crate::version::filename::{self, FileKind};
+use crate::version::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
+use crate::wal::writer::LogWriter;
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     options.validate()?;
@@ -48,6 +50,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     let is_new = !exists(options, &filename::current_path(path))?;
     let versions = if is_new {
         refuse_leftovers(path, options)?;
+        sync_name(path, options)?;
         None
     } else if options.error_if_exists {
         return Err(Error::invalid(format!("database {} exists", path.display())));
@@ -82,7 +85,7 @@ fn lock(path: &Path, options: &Options) -> Result<Box<dyn FileLock>> {
 /// A directory without CURRENT may hold what a crash during creation left, but
 /// no tables and no logs: those belong to a database that lost its CURRENT.
 fn refuse_leftovers(path: &Path, options: &Options) -> Result<()> {
-    let names = options.env.list(path).map_err(|e| Error::io("list", path, e))?;
+    let names = list_files(path, options)?;
     let data = |name: &String| {
         matches!(filename::parse_file_name(name), Some(FileKind::Table(_) | FileKind::Log(_)))
     };
@@ -90,6 +93,27 @@ fn refuse_leftovers(path: &Path, options: &Options) -> Result<()> {
         return Err(not_a_database(path, "it holds tables or logs, but no CURRENT file"));
     }
     Ok(())
+}
+
+/// Makes the name of a new database's directory durable. Whoever made it may
+/// have been cut off before that, so that its being there proves nothing.
+fn sync_name(path: &Path, options: &Options) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    options.env.sync_dir(parent).map_err(|e| Error::io("sync the directory of", path, e))
+}
+
+/// The names in the directory. Counting on from a file with an absurd number
+/// would lead to numbers that cannot be written down: refused before anything
+/// is written.
+fn list_files(path: &Path, options: &Options) -> Result<Vec<String>> {
+    let names = options.env.list(path).map_err(|e| Error::io("list", path, e))?;
+    let absurd = |name: &&String| file_number(name).is_some_and(|n| n > FILE_NUMBER_USED_MAX);
+    match names.iter().find(absurd) {
+        Some(name) => {
+            Err(Error::corruption(path.join(name), 0, "no database gets to such a file number"))
+        }
+        None => Ok(names),
+    }
 }
 
 fn table_context(path: &Path, options: &Options) -> TableContext {
@@ -116,22 +140,15 @@ impl Opening<'_> {
     fn finish(mut self) -> Result<Db> {
         let (options, env) = (self.options, &self.options.env);
         self.context.next_file = self.versions.file_numbers();
-        let names =
-            env.list(&self.context.dir).map_err(|e| Error::io("list", &self.context.dir, e))?;
+        let names = list_files(&self.context.dir, options)?;
         for number in names.iter().filter_map(|n| file_number(n)) {
             self.versions.mark_file_number_used(number);
         }
         let recovered = recovery::replay_to_tables(&self.context, options, &self.versions, &names)?;
-        let mapped = options.wal_io == WalIo::Mapped;
-        let pool = LogPool::start(
-            Arc::clone(env),
-            &self.context.dir,
-            options.wal_segment_bytes,
-            mapped,
-            self.versions.file_numbers(),
-        )?;
-        let log = pool.take(0)?;
-        log.write_opening(0, recovered.last_sequence)?;
+        let (pool, log) = self
+            .start_log(recovered.last_sequence)
+            .inspect_err(|_| recovery::discard(&self.context, &recovered.edits))?;
+        // From here on an error no longer tells whether the tables are named.
         self.versions.log_and_apply(VersionEdit {
             log_number: Some(log.number()),
             last_sequence: Some(recovered.last_sequence),
@@ -157,6 +174,7 @@ impl Opening<'_> {
             options: options.clone(),
             pipeline: Some(pipeline),
             read_only_sequence: 0,
+            recovery_cut: recovered.cut,
             versions: Mutex::new(self.versions),
             families: RwLock::new(families.clone()),
             snapshots: Arc::new(SnapshotList::default()),
@@ -170,6 +188,22 @@ impl Opening<'_> {
         let db = Db::new(Arc::clone(&core), Arc::clone(&families[0]));
         background::start(&core)?;
         Ok(db)
+    }
+
+    /// The pool, and the log that is to be written from now on: nothing names
+    /// it yet.
+    fn start_log(&self, last_sequence: SequenceNumber) -> Result<(LogPool, Arc<LogWriter>)> {
+        let (env, dir) = (&self.options.env, &self.context.dir);
+        let (segment, numbers) = (self.options.wal_segment_bytes, self.versions.file_numbers());
+        let mapped = self.options.wal_io == WalIo::Mapped;
+        let pool = LogPool::start(Arc::clone(env), dir, segment, mapped, numbers)?;
+        let log = pool.take(0)?;
+        if let Err(error) = log.write_opening(0, last_sequence) {
+            // Best effort: what stays is passed over and removed by the next open.
+            let _ = env.remove(log.path());
+            return Err(error);
+        }
+        Ok((pool, log))
     }
 
     fn open_families(&self, pipeline: &Pipeline, purge: &Arc<Purge>) -> Result<Vec<Arc<Family>>> {
@@ -217,7 +251,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
     let mut context = table_context(path, options);
     let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?;
     context.next_file = versions.file_numbers();
-    let Recovered { last_sequence, memtables, .. } =
+    let Recovered { last_sequence, memtables, cut, .. } =
         recovery::replay_to_memory(&context, options, &versions)?;
     let mems = Arc::new(MemTablePool::default());
     let purge = PurgeThread::start(Arc::clone(env), mems);
@@ -238,6 +272,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
         options: options.clone(),
         pipeline: None,
         read_only_sequence: last_sequence,
+        recovery_cut: cut,
         versions: Mutex::new(versions),
         families: RwLock::new(families.clone()),
         snapshots: Arc::new(SnapshotList::default()),
@@ -249,4 +284,35 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
         admin: Mutex::default(),
     });
     Ok(Db::new(core, Arc::clone(&families[0])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::config::ColumnFamilyOptions;
+    use crate::env::{Env, SimEnv};
+    use crate::version::edit::FAMILIES_MAX;
+
+    #[test]
+    fn family_identifiers_run_out_without_a_panic() {
+        let (env, dir) = (Arc::new(SimEnv::new()), Path::new("/db"));
+        env.create_dir(dir).unwrap();
+        let mut versions = VersionSet::create(env.clone(), dir).unwrap();
+        let next_family = Some(FAMILIES_MAX - 1);
+        versions.log_and_apply(VersionEdit { next_family, ..VersionEdit::default() }).unwrap();
+        drop(versions);
+        let (options, family) = (Options::default().env(env), ColumnFamilyOptions::default());
+        for _ in 0..2 {
+            let db = Db::open(dir, &options).unwrap();
+            if db.column_family("last").is_none() {
+                db.create_column_family("last", &family).unwrap().put("key", "value").unwrap();
+            }
+            let error = db.create_column_family("more", &family).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert_eq!(db.column_family("last").unwrap().get("key").unwrap().unwrap(), "value");
+            db.put("key", "value").unwrap();
+            db.close().unwrap();
+        }
+    }
 }

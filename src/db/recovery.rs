@@ -12,17 +12,18 @@ use std::sync::Arc;
 
 use crate::compaction::flush;
 use crate::compaction::output::TableContext;
-use crate::config::{ColumnFamilyOptions, Options};
+use crate::config::{ColumnFamilyOptions, Options, WalRecovery};
 use crate::env::Region;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
+use crate::stats::RecoveryCut;
 use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
 use crate::version::FileMeta;
 use crate::version::edit::FamilyEdit;
 use crate::version::filename::{self, FileKind};
 use crate::version::set::VersionSet;
 use crate::version::super_version::Immutable;
-use crate::wal::reader::replay;
+use crate::wal::reader::{Place, replay};
 
 /// What the logs held.
 pub(crate) struct Recovered {
@@ -32,6 +33,8 @@ pub(crate) struct Recovered {
     pub(crate) edits: Vec<FamilyEdit>,
     /// Read-only: memtables by family, oldest first.
     pub(crate) memtables: Vec<(u32, Immutable)>,
+    /// Where the logs were damaged.
+    pub(crate) cut: Option<RecoveryCut>,
 }
 
 /// Replays into tables, which nobody knows of yet.
@@ -42,8 +45,13 @@ pub(crate) fn replay_to_tables(
     names: &[String],
 ) -> Result<Recovered> {
     let mut replay = Replay::new(context, options, versions, true);
-    let last_sequence = replay.run(versions, names)?;
-    replay.seal_all()?;
+    let last_sequence = match replay.run(versions, names) {
+        Ok(last_sequence) => last_sequence,
+        Err(error) => {
+            remove_tables(context, replay.tables.values().flatten());
+            return Err(error);
+        }
+    };
     let edit = |(family, files): (u32, Vec<Arc<FileMeta>>)| FamilyEdit {
         flushed_sequence: Some(last_sequence),
         added: files.into_iter().map(|file| (0, file)).collect(),
@@ -53,7 +61,21 @@ pub(crate) fn replay_to_tables(
         last_sequence,
         edits: replay.tables.into_iter().map(edit).collect(),
         memtables: Vec::new(),
+        cut: replay.cut,
     })
+}
+
+/// Removes the tables of an open that fails before the manifest hears of them:
+/// opens that fail again and again (on a full disk, say) must not fill it. What
+/// cannot be removed now is removed by the next open.
+pub(crate) fn discard(context: &TableContext, edits: &[FamilyEdit]) {
+    remove_tables(context, edits.iter().flat_map(|e| &e.added).map(|(_, file)| file));
+}
+
+fn remove_tables<'a>(context: &TableContext, files: impl Iterator<Item = &'a Arc<FileMeta>>) {
+    for file in files {
+        let _ = context.env.remove(&filename::table_path(&context.dir, file.number));
+    }
 }
 
 /// Replays into memory, writing nothing.
@@ -66,8 +88,8 @@ pub(crate) fn replay_to_memory(
     let names = context.env.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let mut replay = Replay::new(context, options, versions, false);
     let last_sequence = replay.run(versions, &names)?;
-    replay.seal_all()?;
-    Ok(Recovered { last_sequence, edits: Vec::new(), memtables: replay.sealed })
+    let (memtables, cut) = (replay.sealed, replay.cut);
+    Ok(Recovered { last_sequence, edits: Vec::new(), memtables, cut })
 }
 
 /// A family whose writes are replayed.
@@ -82,12 +104,15 @@ struct Replay<'a> {
     options: &'a Options,
     /// Whether full memtables become tables.
     to_tables: bool,
-    /// Unknown families were dropped.
+    /// Families not in it were dropped,
     families: BTreeMap<u32, Replayed<'a>>,
+    /// unless they are beyond this: no such family was ever created.
+    next_family: u32,
     filling: BTreeMap<u32, Arc<MemTable>>,
     sealed: Vec<(u32, Immutable)>,
     tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
     last_sequence: SequenceNumber,
+    cut: Option<RecoveryCut>,
 }
 
 impl<'a> Replay<'a> {
@@ -106,15 +131,17 @@ impl<'a> Replay<'a> {
             options,
             to_tables,
             families: families.collect(),
+            next_family: versions.next_family(),
             filling: BTreeMap::new(),
             sealed: Vec::new(),
             tables: BTreeMap::new(),
             last_sequence: versions.last_sequence(),
+            cut: None,
         }
     }
 
-    /// Replays the logs that the manifest needs; returns the last sequence of
-    /// the database.
+    /// Replays the logs that the manifest needs and seals what it fills;
+    /// returns the last sequence of the database.
     fn run(&mut self, versions: &VersionSet, names: &[String]) -> Result<SequenceNumber> {
         let first = versions.log_number();
         if first == 0 {
@@ -123,15 +150,18 @@ impl<'a> Replay<'a> {
         }
         let logs = self.map_logs(first, names)?;
         let mode = self.options.wal_recovery;
-        let end = replay(&logs, first, mode, &mut |sequence, count, entries| {
+        let end = replay(&logs, first, mode, &mut |place, sequence, count, entries| {
             let mut sequence = sequence;
             for entry in entries {
-                let entry = entry.map_err(|what| self.bad_record(what))?;
+                let entry = entry.map_err(|what| bad_record(place, what))?;
                 if entry.value_type == ValueType::LogData {
                     continue;
                 }
                 if !matches!(entry.value_type, ValueType::Put | ValueType::Delete) {
-                    return Err(self.bad_record("entry of a type that this version cannot read"));
+                    return Err(bad_record(place, "entry of a type that this version cannot read"));
+                }
+                if entry.cf >= self.next_family {
+                    self.unknown_family(place)?;
                 }
                 let seq_type = SeqType::new(sequence, entry.value_type);
                 self.insert(entry.cf, seq_type, entry.key, entry.value)?;
@@ -142,11 +172,22 @@ impl<'a> Replay<'a> {
             Ok(())
         })?;
         self.last_sequence = self.last_sequence.max(end.last_sequence);
+        let cut = end.stopped_early.map(|(file, offset, what)| RecoveryCut { file, offset, what });
+        self.cut = self.cut.take().or(cut);
+        self.seal_all()?;
         Ok(self.last_sequence)
     }
 
-    fn bad_record(&self, what: &'static str) -> Error {
-        Error::corruption(self.context.dir.clone(), 0, what)
+    /// An entry of a family that no manifest edit has created: the edit is lost,
+    /// with what else it may have said. A salvage goes on without the entry.
+    fn unknown_family(&mut self, place: Place<'_>) -> Result<()> {
+        let what = "entry of a column family that the manifest does not know";
+        if self.options.wal_recovery != WalRecovery::SkipCorrupt {
+            return Err(bad_record(place, what));
+        }
+        let (file, offset) = (place.log.to_owned(), place.offset);
+        self.cut.get_or_insert(RecoveryCut { file, offset, what });
+        Ok(())
     }
 
     fn map_logs(&self, first: u64, names: &[String]) -> Result<Vec<(u64, PathBuf, Region)>> {
@@ -217,4 +258,8 @@ impl<'a> Replay<'a> {
         let families: Vec<u32> = self.filling.keys().copied().collect();
         families.into_iter().try_for_each(|family| self.seal(family))
     }
+}
+
+fn bad_record(place: Place<'_>, what: &'static str) -> Error {
+    Error::corruption(place.log, place.offset, what)
 }

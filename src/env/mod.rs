@@ -71,7 +71,8 @@ pub trait Env: Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// A second name for a file.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
+    /// Makes the names in a directory durable; the empty path is the current
+    /// directory, as the parent of a bare name.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock of a file, creating it; `WouldBlock` when it
     /// is held by anyone, this process included. Dropping the lock releases it.

@@ -57,14 +57,15 @@ fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+    // The empty path, parent of a bare name, is the current directory.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     Ok(open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)
 }
 
 /// The directory that holds the name of `path`.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
+        Some(parent) => parent,
         // The root is its own parent.
         None => path,
     }

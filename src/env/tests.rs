@@ -174,6 +174,11 @@ fn directories_are_created_with_their_parents() {
 }
 
 #[test]
+fn the_parent_of_a_bare_name_can_be_synced() {
+    on_each(|env, _| env.sync_dir(Path::new("name").parent().unwrap()).unwrap());
+}
+
+#[test]
 fn a_lock_excludes_everyone_until_it_is_dropped() {
     on_each(|env, dir| {
         let path = dir.join("LOCK");

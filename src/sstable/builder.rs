@@ -1,7 +1,7 @@
 //! Writes a table front to back.
 //!
-//! 1. Entries come in internal-key order; the caller promises it and debug
-//!    builds check it.
+//! 1. Entries come in internal-key order. One that does not is refused: it
+//!    comes from a damaged input, and a table of it would hide the damage.
 //! 2. Blocks that are stored uncompressed in an uncompressed table start on a
 //!    page and are read in place. A block is closed when the next entry would
 //!    need another page *and* what stays unused of its pages is small;
@@ -13,6 +13,7 @@
 //! 4. Nothing is durable before `finish` returns, and the file has no footer
 //!    until then, so a table that was not finished is never taken for one.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use super::block_builder::{BlockBuilder, put_single};
@@ -134,19 +135,23 @@ impl TableBuilder {
             return Err(Error::invalid("key or value is longer than the limit"));
         }
         let first = self.properties.entries == 0;
-        debug_assert!(
-            first || InternalKeyRef::new(&self.last_key, self.last_seq_type) < key,
-            "entries must be added in order"
-        );
         if first {
             self.properties.smallest = key.to_owned();
         }
-        if first || key.user_key != self.last_key {
-            if let Some(filter) = &mut self.filter {
-                filter.add(hash_key(key.user_key));
+        match key.user_key.cmp(&self.last_key) {
+            Ordering::Equal if !first => {
+                if key.seq_type >= self.last_seq_type {
+                    return Err(self.out_of_order());
+                }
+                self.properties.has_versions = true;
             }
-        } else {
-            self.properties.has_versions = true;
+            Ordering::Less => return Err(self.out_of_order()),
+            // The first key may be the empty one, as `last_key` is at first.
+            Ordering::Greater | Ordering::Equal => {
+                if let Some(filter) = &mut self.filter {
+                    filter.add(hash_key(key.user_key));
+                }
+            }
         }
         let single = value.len() >= SINGLE_VALUE_LEN_MIN
             && self.compressor.compression() == Compression::None;
@@ -164,6 +169,12 @@ impl TableBuilder {
         }
         self.block.add(key.user_key, key.seq_type, value);
         Ok(())
+    }
+
+    #[cold]
+    fn out_of_order(&self) -> Error {
+        let what = "entries for a table come out of order: one it is made of is damaged";
+        Error::corruption(&self.path, self.file.len(), what)
     }
 
     fn count(&mut self, key: InternalKeyRef<'_>, value: &[u8]) {

@@ -14,6 +14,10 @@
 //!    reference: its value is borrowed from the mapping.
 //! 5. Whatever the bytes, every access is checked: damage is `Corruption` with
 //!    the file and the offset of the block.
+//! 6. A block that is intact but lies where another belongs is damage as well:
+//!    the first touch compares its first and last key with the separators.
+//!    (Blocks that hold versions of one and the same key are told apart by
+//!    `verify_all` only.)
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -281,6 +285,9 @@ impl Table {
         }
         if self.verify != VerifyChecksums::Never {
             self.check_block(handle, bytes)?;
+            if !handle.compressed {
+                self.check_place(i, handle, bytes)?;
+            }
         }
         // Relaxed: rule 3.
         self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
@@ -299,6 +306,29 @@ impl Table {
         if intact { Ok(()) } else { Err(self.corrupt(handle.offset, "block checksum mismatch")) }
     }
 
+    /// Checks that an uncompressed block is the one that the index means: its
+    /// own checksum cannot tell when it stands in another's place. Its keys lie
+    /// between the separators on both sides; it may begin with the one before
+    /// it only if versions of that key straddle the two.
+    #[cold]
+    fn check_place(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        let ends = Block::parse(bytes).and_then(|block| {
+            Some((block.entry(0)?.0, block.entry(block.len().checked_sub(1)?)?.0))
+        });
+        let Some((first, last)) = ends else {
+            return Err(self.corrupt(handle.offset, "damaged data block"));
+        };
+        let follows = i
+            .checked_sub(1)
+            .map(|before| self.index.separator(before))
+            .is_none_or(|before| first > before || first == before && self.properties.has_versions);
+        if follows && last <= self.index.separator(i) {
+            Ok(())
+        } else {
+            Err(self.corrupt(handle.offset, "block stands in another one's place"))
+        }
+    }
+
     /// Block `i`, which is stored compressed, from the cache or decompressed.
     pub(super) fn cached_block(&self, i: usize, handle: DataHandle, fill: bool) -> Result<Pinned> {
         let key = BlockKey { table: self.number, offset: handle.offset };
@@ -307,6 +337,9 @@ impl Table {
         }
         let stored = self.mapped_block(i, handle)?;
         let block = Pinned::from_vec(self.decompress_block(handle, stored)?);
+        if self.verify != VerifyChecksums::Never {
+            self.check_place(i, handle, &block)?;
+        }
         if fill {
             self.cache.insert(key, block.clone());
         }

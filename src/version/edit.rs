@@ -33,6 +33,11 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// Name of the only key order.
 pub(crate) const COMPARATOR: &str = "aidb.bytewise";
 
+/// Identifiers of families are below this; as they are never used again, so
+/// many can be created in a database. Tables by identifier stay small, whatever
+/// a damaged manifest says.
+pub(crate) const FAMILIES_MAX: u32 = 1 << 20;
+
 /// Unknown fields with tags from here on are skipped.
 const SKIPPABLE: u64 = 64;
 
@@ -185,20 +190,20 @@ impl VersionEdit {
             tag::LOG_NUMBER => set_once(&mut self.log_number, read_number(cursor)?),
             tag::NEXT_FILE_NUMBER => set_once(&mut self.next_file_number, read_number(cursor)?),
             tag::LAST_SEQUENCE => set_once(&mut self.last_sequence, read_sequence(cursor)?),
-            tag::NEXT_FAMILY => set_once(&mut self.next_family, read_u32(cursor)?),
+            tag::NEXT_FAMILY => set_once(&mut self.next_family, read_next_family(cursor)?),
             tag::FAMILY_ADDED => {
-                let id = read_u32(cursor)?;
+                let id = read_family(cursor)?;
                 let name = cursor.bytes().ok_or("edit: family name")?;
                 let name = std::str::from_utf8(name).map_err(|_| "edit: family name not UTF-8")?;
                 self.families_added.push((id, name.into()));
                 Ok(())
             }
             tag::FAMILY_DROPPED => {
-                self.families_dropped.push(read_u32(cursor)?);
+                self.families_dropped.push(read_family(cursor)?);
                 Ok(())
             }
             tag::FAMILY => {
-                self.edits.push(FamilyEdit::new(read_u32(cursor)?));
+                self.edits.push(FamilyEdit::new(read_family(cursor)?));
                 Ok(())
             }
             _ => {
@@ -282,6 +287,16 @@ fn set_once<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
 
 fn read_u32(cursor: &mut Cursor<'_>) -> Result<u32, &'static str> {
     cursor.varint().and_then(|n| u32::try_from(n).ok()).ok_or("edit: 32-bit number")
+}
+
+fn read_next_family(cursor: &mut Cursor<'_>) -> Result<u32, &'static str> {
+    let next = read_u32(cursor)?;
+    if next <= FAMILIES_MAX { Ok(next) } else { Err("edit: column family identifier") }
+}
+
+fn read_family(cursor: &mut Cursor<'_>) -> Result<u32, &'static str> {
+    let id = read_next_family(cursor)?;
+    if id < FAMILIES_MAX { Ok(id) } else { Err("edit: column family identifier") }
 }
 
 fn read_number(cursor: &mut Cursor<'_>) -> Result<u64, &'static str> {

@@ -12,6 +12,10 @@ use crate::wal::log_file_name;
 /// nothing.
 pub(crate) const FILE_NUMBER_MAX: u64 = 1 << 62;
 
+/// No database gets to a number beyond this: counting from here on there is as
+/// much room again before numbers could not be written down any more.
+pub(crate) const FILE_NUMBER_USED_MAX: u64 = FILE_NUMBER_MAX / 2;
+
 /// What a file of the directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FileKind {

@@ -56,6 +56,8 @@ pub(crate) enum Logged<'a> {
 /// A batch read from a log, checked; borrowed when it is a single fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LoggedBatch<'a> {
+    /// File offset of its record.
+    pub(crate) offset: u64,
     pub(crate) first_sequence: SequenceNumber,
     pub(crate) count: u32,
     payload: Cow<'a, [u8]>,
@@ -130,7 +132,7 @@ impl<'a> LogReader<'a> {
                 let what = "sequence number does not follow the one before";
                 return Logged::Bad(Damage { offset, what });
             }
-            let batch = LoggedBatch { first_sequence, count, payload };
+            let batch = LoggedBatch { offset, first_sequence, count, payload };
             self.last_sequence = batch.last_sequence();
             return Logged::Batch(batch);
         }
@@ -198,9 +200,17 @@ pub(crate) struct ReplayEnd {
     pub(crate) records: u64,
 }
 
-/// Receives each record: first sequence number, count, entries. The entries
-/// are checked: the iterator yields no error, log data takes no number.
-pub(crate) type Apply<'f> = &'f mut dyn FnMut(SequenceNumber, u32, BatchIter<'_>) -> Result<()>;
+/// Where a record is: the log's path and the offset in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) log: &'a Path,
+    pub(crate) offset: u64,
+}
+
+/// Receives each record: its place, first sequence number, count, entries. The
+/// entries are checked: the iterator yields no error, log data takes no number.
+pub(crate) type Apply<'f> =
+    &'f mut dyn FnMut(Place<'_>, SequenceNumber, u32, BatchIter<'_>) -> Result<()>;
 
 /// Replays the chain of logs that begins with number `expected_first`.
 ///
@@ -251,6 +261,9 @@ impl Replay {
         let mut reader = LogReader::new(bytes, number);
         let start = reader.opening();
         let damage = match start {
+            LogStart::Opened(opening) if self.never_committed(number, opening, &reader) => {
+                return Ok(Flow::GoOn);
+            }
             LogStart::Opened(opening) => self.broken_chain(number, opening),
             LogStart::Unused => match self.hole(&reader) {
                 None => return Ok(Flow::GoOn),
@@ -276,7 +289,8 @@ impl Replay {
         loop {
             match reader.next() {
                 Logged::Batch(batch) => {
-                    f(batch.first_sequence, batch.count, batch.entries())?;
+                    let place = Place { log: path, offset: batch.offset };
+                    f(place, batch.first_sequence, batch.count, batch.entries())?;
                     self.end.last_sequence = batch.last_sequence();
                     self.end.records += 1;
                 }
@@ -295,6 +309,17 @@ impl Replay {
                 }
             }
         }
+    }
+
+    /// Whether the log is of an open of the database that ended before its
+    /// manifest edit: such a log names none before it, the manifest does not
+    /// name it, and nothing was ever written to it. (If something was, it is
+    /// the manifest that lost an edit, and the chain is broken.)
+    fn never_committed(&self, number: u64, opening: Opening, reader: &LogReader<'_>) -> bool {
+        opening.previous_log == 0
+            && number != self.expected_first
+            && reader.clone().next() == Logged::End
+            && self.hole(reader).is_none()
     }
 
     /// What is wrong with a log that opens like this at this point.

@@ -122,6 +122,77 @@ fn errors_say_where_and_what() {
     assert!(table.verify_all().is_err());
 }
 
+/// Intact blocks that lie where others belong.
+#[test]
+fn swapped_blocks_are_an_error() {
+    for codec in CODECS {
+        let entries: Vec<Entry> =
+            (0..600).map(|n| put(format!("user{n:08}"), 5, vec![7; 50])).collect();
+        let env = MemEnv::default();
+        let table = open(&env, &write(&env, &entries, options(codec, 1024)));
+        let bytes = env.read(Path::new(PATH)).unwrap();
+        let blocks: Vec<_> =
+            (0..table.index().len()).filter_map(|i| table.index().block(i)).collect();
+        let mut swaps = 0;
+        for (i, a) in blocks.iter().enumerate() {
+            for b in &blocks[i + 1..] {
+                if (a.len, a.compressed) != (b.len, b.compressed) {
+                    continue;
+                }
+                let (at, of, len) = (a.offset as usize, b.offset as usize, a.len as usize);
+                let mut swapped = bytes.clone();
+                swapped[at..at + len].copy_from_slice(&bytes[of..of + len]);
+                swapped[of..of + len].copy_from_slice(&bytes[at..at + len]);
+                let table = open_bytes(&swapped, VerifyChecksums::FirstTouch).unwrap();
+                for (key, value) in entries.iter().step_by(7) {
+                    match get(&table, &key.user_key, SeqType::NEWEST) {
+                        Ok(found) => assert_eq!(found, Some((key.seq_type, value.clone()))),
+                        Err(error) => assert!(matches!(error, Error::Corruption { offset, .. }
+                            if offset == a.offset || offset == b.offset)),
+                    }
+                }
+                assert!(scan(&table).is_err());
+                let mut iter = table.iter(true);
+                assert!(iter.seek_to_last().is_ok() || b.offset == blocks[blocks.len() - 1].offset);
+                swaps += 1;
+            }
+        }
+        assert!(swaps > 0, "{codec:?}: no two blocks are of one length");
+    }
+}
+
+#[test]
+fn versions_that_straddle_blocks_are_no_damage() {
+    for codec in CODECS {
+        let entries: Vec<Entry> = (0..400u64)
+            .map(|n| put(format!("{:04}", n / 130), 1000 - n, vec![n as u8; 30]))
+            .collect();
+        let table = build(&entries, options(codec, 256));
+        assert!(table.index().len() > 10);
+        assert_eq!(scan(&table).unwrap(), entries);
+        use_table(&table, &entries, true);
+    }
+}
+
+#[test]
+fn entries_out_of_order_are_refused() {
+    for (key, seq) in [("b", 5), ("b", 6), ("a", 1), ("", 9)] {
+        let env = MemEnv::default();
+        let file = env.create(Path::new(PATH), false).unwrap();
+        let mut builder = TableBuilder::new(file, PATH.into(), options(Compression::None, 4096));
+        let add =
+            |builder: &mut TableBuilder, (key, value): Entry| builder.add(key.as_ref(), &value);
+        add(&mut builder, put("b", 5, "1")).unwrap();
+        let error = add(&mut builder, put(key, seq, "2")).unwrap_err();
+        assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    }
+    // The empty key is the first of all, once.
+    let entries = [put("", 4, "1"), put("", 3, "2"), put("a", 9, "3")];
+    let table = build(&entries, options(Compression::None, 4096));
+    assert_eq!(scan(&table).unwrap(), entries);
+    table.verify_all().unwrap();
+}
+
 /// Rewrites all checksums, so that hostile bytes reach the decoders.
 fn reseal(bytes: &mut [u8], table: &Table) {
     for i in 0..table.index().len() {

@@ -34,7 +34,7 @@ fn arb_family() -> impl Strategy<Value = FamilyEdit> {
     let number = 0..=FILE_NUMBER_MAX;
     let user_key = prop::collection::vec(any::<u8>(), 0..9);
     (
-        any::<u32>(),
+        0..FAMILIES_MAX,
         prop::option::of(0..=SEQUENCE_MAX),
         prop::collection::vec((0..LEVELS, number), 0..4),
         prop::collection::vec((0..LEVELS, arb_file()), 0..4),
@@ -76,12 +76,17 @@ fn arb_edit() -> impl Strategy<Value = VersionEdit> {
             prop::option::of(0..=FORMAT_VERSION),
             prop::option::of(prop::collection::vec(0u8..9, 0..9)),
         ),
-        (number(), number(), prop::option::of(0..=SEQUENCE_MAX), any::<Option<u32>>()),
         (
-            prop::collection::vec((any::<u32>(), "[a-zé]{0,6}"), 0..3),
-            prop::collection::vec((any::<u32>(), arb_options()), 0..3),
+            number(),
+            number(),
+            prop::option::of(0..=SEQUENCE_MAX),
+            prop::option::of(0..=FAMILIES_MAX),
         ),
-        prop::collection::vec(any::<u32>(), 0..3),
+        (
+            prop::collection::vec((0..FAMILIES_MAX, "[a-zé]{0,6}"), 0..3),
+            prop::collection::vec((0..FAMILIES_MAX, arb_options()), 0..3),
+        ),
+        prop::collection::vec(0..FAMILIES_MAX, 0..3),
         prop::collection::vec(arb_family(), 0..3),
     )
         .prop_map(|(format, numbers, added, families_dropped, edits)| VersionEdit {
@@ -208,6 +213,13 @@ fn what_may_not_be_misread_is_an_error() {
     refused(&[64, 2, 1, 0x80], "options are cut off");
     refused(&[3, 1, 3, 1], "twice");
     refused(&[9, 0, 11, 7, 1], "level");
+    // 1 << 20 is the next identifier at most, and never one.
+    for tag in [7, 8, 9] {
+        refused(&[tag, 0x80, 0x80, 0x40, 0], "column family identifier");
+    }
+    refused(&[6, 0x81, 0x80, 0x40], "column family identifier");
+    let full = VersionEdit::decode(&[6, 0x80, 0x80, 0x40]).map(|e| e.next_family);
+    assert_eq!(full, Ok(Some(FAMILIES_MAX)));
     refused(&[7, 0, 1, 0xff], "UTF-8");
     refused(&[5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], "sequence");
     // A newer format: the rest is not looked at.

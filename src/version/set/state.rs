@@ -7,6 +7,7 @@ use crate::config::{ColumnFamilyOptions, LEVELS};
 use crate::types::key::SequenceNumber;
 use crate::version::builder::VersionBuilder;
 use crate::version::edit::{COMPARATOR, FORMAT_VERSION, FamilyEdit, VersionEdit};
+use crate::version::filename::FILE_NUMBER_USED_MAX;
 use crate::version::version::Version;
 
 /// The family that every database has.
@@ -197,6 +198,9 @@ impl Replay {
         for (id, builder) in self.builders {
             let at = self.state.find(id).ok_or("edit of an unknown column family")?;
             self.state.families[at].current = Arc::new(builder.finish()?);
+        }
+        if self.next_file_number > FILE_NUMBER_USED_MAX {
+            return Err("file number that no database gets to");
         }
         if self.state.find(DEFAULT_FAMILY).is_none() {
             return Err("no default column family");

@@ -316,3 +316,19 @@ fn numbers_seen_in_the_directory_are_not_given_out() {
     set.mark_file_number_used(3);
     assert_eq!(set.new_file_number(), 42);
 }
+
+#[test]
+fn numbers_that_could_not_be_counted_on_from_are_refused() {
+    use super::state::{Replay, State};
+    let finish = |next, log_number| {
+        let mut replay = Replay::new(1);
+        let edit = VersionEdit { log_number, ..State::new_database().snapshot(next) };
+        replay.apply(&edit).unwrap();
+        replay.finish().map(|(_, next)| next)
+    };
+    let limit = filename::FILE_NUMBER_USED_MAX;
+    assert_eq!(finish(limit, None), Ok(limit));
+    for (next, log) in [(limit + 1, None), (filename::FILE_NUMBER_MAX, None), (2, Some(limit))] {
+        assert!(finish(next, log).unwrap_err().contains("file number"));
+    }
+}

@@ -29,7 +29,7 @@ fn replay(
         .map(|(n, bytes)| (*n, path_of(*n), Region::from_vec(bytes.clone())))
         .collect();
     let mut seen = vec![];
-    let end = reader::replay(&logs, expected_first, mode, &mut |first, count, entries| {
+    let end = reader::replay(&logs, expected_first, mode, &mut |_, first, count, entries| {
         assert_eq!(count, 1);
         for entry in entries {
             let entry = entry.unwrap();
@@ -118,6 +118,39 @@ fn a_log_that_was_prepared_but_not_used_is_passed_over() {
         image(6, None, &[]),
     ];
     assert_clean(&chain, 3, &[101, 102], 102);
+}
+
+#[test]
+fn logs_of_opens_that_never_committed_are_passed_over() {
+    let mut chain = vec![
+        image(3, Some((2, 100)), &[101]),
+        image(5, Some((3, 101)), &[102]),
+        image(7, Some((0, 102)), &[]),
+        image(8, Some((0, 102)), &[]),
+    ];
+    assert_clean(&chain, 3, &[101, 102], 102);
+    // The one that did commit is the first of a chain.
+    assert_clean(&chain, 8, &[], 102);
+    chain.push(image(9, Some((8, 102)), &[103]));
+    assert_clean(&chain, 8, &[103], 103);
+    // One that was written to was committed: what names it is lost.
+    chain.truncate(3);
+    chain[2] = image(7, Some((0, 102)), &[103]);
+    assert_damaged(&chain, (7, Some(0)), &[101, 102], &[101, 102, 103]);
+}
+
+#[test]
+fn the_receiver_learns_where_a_record_is() {
+    let images = [image(3, Some((2, 100)), &[101]), image(5, Some((3, 101)), &[102, 103])];
+    let logs = images.map(|(n, bytes)| (n, path_of(n), Region::from_vec(bytes)));
+    let mut places = vec![];
+    reader::replay(&logs, 3, AbsoluteConsistency, &mut |place, _, _, _| {
+        places.push((place.log.to_owned(), place.offset));
+        Ok(())
+    })
+    .unwrap();
+    let at = |i| record_at(i) as u64;
+    assert_eq!(places, [(path_of(3), at(0)), (path_of(5), at(0)), (path_of(5), at(1))]);
 }
 
 #[test]
@@ -257,7 +290,7 @@ fn an_error_of_the_receiver_ends_the_replay() {
     let images = image(3, Some((2, 100)), &[101, 102]);
     let logs = [(3, path_of(3), Region::from_vec(images.1))];
     let mut calls = 0;
-    let result = reader::replay(&logs, 3, SkipCorrupt, &mut |_, _, _| {
+    let result = reader::replay(&logs, 3, SkipCorrupt, &mut |_, _, _, _| {
         calls += 1;
         Err(Error::Closed)
     });
@@ -315,7 +348,7 @@ proptest! {
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
         for mode in [PointInTime, AbsoluteConsistency, SkipCorrupt] {
             let logs = [(3, path_of(3), Region::from_vec(bytes.clone()))];
-            let _ = reader::replay(&logs, 3, mode, &mut |_, _, _| Ok(()));
+            let _ = reader::replay(&logs, 3, mode, &mut |_, _, _, _| Ok(()));
         }
     }
 }

@@ -1,0 +1,392 @@
+//! What stays on disk, and what an open that fails or finds damage does about
+//! it: logs are bounded, failed opens leave nothing behind, lost edits and
+//! impossible numbers are errors and say where.
+//!
+//! Steps are made to fail, and are recorded, by a file system around the
+//! simulated one; nothing depends on time.
+
+#[expect(dead_code, reason = "no test file uses all of the shared helpers")]
+mod common;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use aidb::env::{Env, FileLock, Region, SimEnv, WalFile, WritableFile};
+use aidb::{ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch};
+use common::{Rng, files, small_options};
+
+const PATH: &str = "/db";
+
+fn dir() -> &'static Path {
+    Path::new(PATH)
+}
+
+/// Whether a step, by its name and path, is to fail.
+type Refusal = fn(&[Step], &str, &Path) -> bool;
+type Step = (&'static str, PathBuf);
+
+/// Records the steps that change names, and makes some of them fail.
+#[derive(Debug)]
+struct Watched {
+    inner: SimEnv,
+    refuse: Refusal,
+    steps: Mutex<Vec<Step>>,
+}
+
+impl Watched {
+    fn new(inner: &SimEnv, refuse: Refusal) -> Arc<Watched> {
+        Arc::new(Watched { inner: inner.clone(), refuse, steps: Mutex::default() })
+    }
+
+    fn step(&self, name: &'static str, path: &Path) -> io::Result<()> {
+        let mut steps = self.steps.lock().unwrap();
+        let refused = (self.refuse)(&steps, name, path);
+        steps.push((name, path.to_owned()));
+        if refused { Err(io::Error::other("planted")) } else { Ok(()) }
+    }
+}
+
+impl Env for Watched {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.inner.exists(path)
+    }
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        self.inner.file_len(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.inner.read(path)
+    }
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        self.inner.map(path)
+    }
+    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
+        self.step("create", path)?;
+        self.inner.create(path, direct)
+    }
+    fn open_wal(
+        &self,
+        path: &Path,
+        capacity: u64,
+        mapped: bool,
+        recycle: bool,
+    ) -> io::Result<Arc<WalFile>> {
+        self.step("create", path)?;
+        self.inner.open_wal(path, capacity, mapped, recycle)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step("rename to", to)?;
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step("remove", path)?;
+        self.inner.remove(path)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step("sync", dir)?;
+        self.inner.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.inner.lock(path)
+    }
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+fn options(env: &SimEnv) -> Options {
+    small_options(Arc::new(env.clone()))
+}
+
+fn write_file(env: &SimEnv, path: &Path, bytes: &[u8]) {
+    let mut file = env.create(path, false).unwrap();
+    file.append(bytes).unwrap();
+    file.finish().unwrap();
+    env.sync_dir(dir()).unwrap();
+}
+
+fn all_files(env: &SimEnv) -> Vec<(PathBuf, Vec<u8>)> {
+    files(env, dir(), "")
+        .into_iter()
+        .map(|(path, _)| (path.clone(), env.read(&path).unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn refused(env: &SimEnv, options: &Options) -> Error {
+    let before = all_files(env);
+    let error = Db::open(PATH, options).err().expect("an error");
+    assert_eq!(all_files(env), before, "a refused open has changed a file");
+    error
+}
+
+// ---- logs that one family holds back ---------------------------------------
+
+/// Logs of 64 KiB that a database keeps; 16 and the current one may wait.
+const LOGS_MAX: usize = 17;
+
+/// Writes some 100 logs full; what is left of them when the background rests.
+fn logs_after(env: &SimEnv, mut write: impl FnMut(&Db, u64)) -> usize {
+    let db = Db::open(PATH, &options(env)).unwrap();
+    db.create_column_family("idle", &ColumnFamilyOptions::default().write_buffer_bytes(16 << 10))
+        .unwrap();
+    for n in 0..1000 {
+        write(&db, n);
+        // Flushes keep up with the writer.
+        if n % 4 == 0 {
+            db.wait_idle().unwrap();
+        }
+    }
+    db.wait_idle().unwrap();
+    // Removes what is kept for reuse.
+    db.close().unwrap();
+    files(env, dir(), ".log").len()
+}
+
+#[test]
+fn an_idle_family_does_not_hold_back_logs_for_ever() {
+    let env = SimEnv::new();
+    let logs = logs_after(&env, |db, n| {
+        if n == 0 {
+            db.column_family("idle").unwrap().put("key", "value").unwrap();
+        }
+        db.put(format!("{:03}", n % 100), Rng::new(n).bytes(7000)).unwrap();
+    });
+    assert!(logs <= LOGS_MAX, "{logs} logs");
+    let db = Db::open(PATH, &options(&env)).unwrap();
+    assert_eq!(db.column_family("idle").unwrap().get("key").unwrap().unwrap(), "value");
+    assert_eq!(db.iter().count(), 100);
+}
+
+#[test]
+fn nor_does_one_that_is_part_of_the_writes_that_rotate() {
+    let env = SimEnv::new();
+    let logs = logs_after(&env, |db, n| {
+        let idle = db.column_family("idle").unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(format!("{:03}", n % 100), Rng::new(n).bytes(7000));
+        batch.put_in(&idle, "n", n.to_le_bytes());
+        db.write(&batch, &Default::default()).unwrap();
+    });
+    assert!(logs <= LOGS_MAX, "{logs} logs");
+    let options = options(&env).wal_recovery(WalRecovery::AbsoluteConsistency);
+    let db = Db::open(PATH, &options).unwrap();
+    let last = db.column_family("idle").unwrap().get("n").unwrap().unwrap();
+    assert_eq!(*last, 999_u64.to_le_bytes());
+}
+
+// ---- opens that fail --------------------------------------------------------
+
+/// A database whose log becomes several tables when it is opened again.
+fn logged(env: &SimEnv) -> Options {
+    let db = Db::open(PATH, &options(env).write_buffer_bytes(1 << 20)).unwrap();
+    db.put("flushed", "1").unwrap();
+    db.flush().unwrap();
+    for n in 0..60_u64 {
+        db.put(n.to_be_bytes(), Rng::new(n).bytes(1000)).unwrap();
+    }
+    db.close().unwrap();
+    options(env).wal_recovery(WalRecovery::AbsoluteConsistency)
+}
+
+fn assert_whole(options: &Options) {
+    let db = Db::open(PATH, options).unwrap();
+    for n in 0..60_u64 {
+        assert_eq!(db.get(n.to_be_bytes()).unwrap().unwrap(), Rng::new(n).bytes(1000));
+    }
+    assert_eq!(db.iter().count(), 61);
+    assert_eq!(db.stats().recovery_cut, None);
+    db.close().unwrap();
+}
+
+#[test]
+fn a_failed_open_removes_the_tables_that_it_made() {
+    let third_table: Refusal = |steps, name, path| {
+        let made = steps.iter().filter(|(_, path)| has_extension(path, "sst")).count();
+        name == "create" && has_extension(path, "sst") && made == 2
+    };
+    let log: Refusal = |_, name, path| name == "create" && has_extension(path, "log");
+    for refuse in [third_table, log] {
+        let env = SimEnv::new();
+        let options = logged(&env);
+        let before = files(&env, dir(), ".sst");
+        for _ in 0..3 {
+            let watched = Watched::new(&env, refuse);
+            let error =
+                Db::open(PATH, &options.clone().env(watched.clone())).err().expect("an error");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            let steps = watched.steps.lock().unwrap();
+            let made = |(name, path): &&Step| *name == "create" && has_extension(path, "sst");
+            assert!(steps.iter().filter(made).count() > 2, "the test makes tables");
+            assert_eq!(files(&env, dir(), ".sst"), before);
+        }
+        assert_whole(&options);
+    }
+}
+
+#[test]
+fn an_open_cut_off_before_its_edit_does_not_break_the_log() {
+    let env = SimEnv::new();
+    let options = logged(&env);
+    for _ in 0..2 {
+        // The new log is there and opened; the edit that names it is not.
+        let watched = Watched::new(&env, |_, name, path| {
+            name == "create" && path.to_str().is_some_and(|path| path.contains("MANIFEST"))
+        });
+        let before = files(&env, dir(), ".log").len();
+        assert!(Db::open(PATH, &options.clone().env(watched)).is_err());
+        assert!(files(&env, dir(), ".log").len() > before);
+    }
+    assert_whole(&options);
+    // All the same with a crash instead.
+    let env = SimEnv::new();
+    let options = logged(&env);
+    let start = env.mutations();
+    let images = env.snapshot_live();
+    Db::open(PATH, &options).unwrap().close().unwrap();
+    for n in (1..env.mutations() - start).step_by(3) {
+        let env = images.snapshot_live();
+        env.crash_at(n, n);
+        let options = logged_options(&env);
+        Db::open(PATH, &options).unwrap().close().unwrap();
+        let image = env.take_image().expect("an image");
+        assert_whole(&logged_options(&image));
+    }
+}
+
+fn logged_options(env: &SimEnv) -> Options {
+    options(env).wal_recovery(WalRecovery::AbsoluteConsistency)
+}
+
+#[test]
+fn the_name_of_a_new_database_is_durable_before_it_is_one() {
+    let env = SimEnv::new();
+    // Made by someone who was cut off before the name was durable.
+    env.create_dir(dir()).unwrap();
+    let watched = Watched::new(&env, |_, _, _| false);
+    drop(Db::open(PATH, &options(&env).env(watched.clone())).unwrap());
+    let steps = watched.steps.lock().unwrap();
+    let at = |wanted: Step| steps.iter().position(|step| *step == wanted).expect("a step");
+    let synced = at(("sync", "/".into()));
+    assert!(synced < at(("rename to", dir().join("CURRENT"))));
+    drop(steps);
+    // If that fails, there is no database.
+    let env = SimEnv::new();
+    let watched = Watched::new(&env, |_, name, path| name == "sync" && path == Path::new("/"));
+    let error = Db::open(PATH, &options(&env).env(watched)).err().expect("an error");
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(dir())));
+    assert!(!env.exists(&dir().join("CURRENT")).unwrap());
+    // A name without a directory before it.
+    drop(Db::open("db", &options(&env)).unwrap());
+}
+
+// ---- what recovery finds ------------------------------------------------------
+
+fn manifest(env: &SimEnv) -> PathBuf {
+    let current = String::from_utf8(env.read(&dir().join("CURRENT")).unwrap()).unwrap();
+    dir().join(current.trim_end())
+}
+
+#[test]
+fn logged_writes_to_a_family_that_was_never_created_are_an_error() {
+    let env = SimEnv::new();
+    let db = Db::open(PATH, &options(&env)).unwrap();
+    db.put("key", "1").unwrap();
+    let (manifest, old) = (manifest(&env), env.read(&manifest(&env)).unwrap());
+    let lost = db.create_column_family("lost", &ColumnFamilyOptions::default()).unwrap();
+    lost.put("key", "2").unwrap();
+    db.put("key", "3").unwrap();
+    let image = env.snapshot_live();
+    write_file(&image, &manifest, &old);
+    for mode in [WalRecovery::PointInTime, WalRecovery::AbsoluteConsistency] {
+        let error = refused(&image, &options(&image).wal_recovery(mode));
+        assert!(
+            matches!(&error, Error::Corruption { file, offset: 1.., .. }
+            if has_extension(file, "log")),
+            "{error}"
+        );
+    }
+    let db = Db::open(PATH, &options(&image).wal_recovery(WalRecovery::SkipCorrupt)).unwrap();
+    assert_eq!(db.get("key").unwrap().unwrap(), "3");
+    assert!(db.stats().recovery_cut.is_some());
+    // The entries of one that was dropped are skipped without a word.
+    let env = SimEnv::new();
+    let db = Db::open(PATH, &options(&env)).unwrap();
+    let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    gone.put("key", "2").unwrap();
+    db.drop_column_family("gone").unwrap();
+    let image = env.snapshot_live();
+    let options = logged_options(&image);
+    assert_eq!(Db::open(PATH, &options).unwrap().stats().recovery_cut, None);
+}
+
+#[test]
+fn a_file_number_that_no_database_gets_to_is_refused() {
+    let numbers = [(1_u64 << 61) + 1, 1 << 62];
+    for name in ["{}.sst", "{}.log", "MANIFEST-{}"] {
+        for number in numbers {
+            let stray = dir().join(name.replace("{}", &number.to_string()));
+            let env = SimEnv::new();
+            // Where there is no database yet, and where there is one.
+            env.create_dir(dir()).unwrap();
+            write_file(&env, &dir().join("LOCK"), b"");
+            write_file(&env, &stray, b"stray");
+            let error = refused(&env, &options(&env));
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Corruption, Some(&*stray)));
+            env.remove(&stray).unwrap();
+            let db = Db::open(PATH, &options(&env)).unwrap();
+            db.put("key", "value").unwrap();
+            db.close().unwrap();
+            write_file(&env, &stray, b"stray");
+            let error = refused(&env, &options(&env));
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Corruption, Some(&*stray)));
+            env.remove(&stray).unwrap();
+            assert_eq!(
+                Db::open(PATH, &options(&env)).unwrap().get("key").unwrap().unwrap(),
+                "value"
+            );
+        }
+    }
+}
+
+#[test]
+fn where_the_log_was_cut_is_told() {
+    let env = SimEnv::new();
+    let db = Db::open(PATH, &options(&env)).unwrap();
+    assert_eq!(db.stats().recovery_cut, None);
+    for n in 0..10 {
+        db.put(format!("{n}"), "value of some length").unwrap();
+    }
+    let image = env.snapshot_live();
+    let is_used = |path: &PathBuf| image.read(path).unwrap().iter().any(|byte| *byte != 0);
+    let mut logs = files(&image, dir(), ".log").into_iter().map(|(path, _)| path).filter(is_used);
+    let log = logs.next().expect("a log");
+    let mut bytes = image.read(&log).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    write_file(&image, &log, &bytes);
+    let check = |db: Db| {
+        assert_eq!(db.iter().count(), 9);
+        let stats = db.stats();
+        let cut = stats.recovery_cut.clone().expect("the log is damaged");
+        assert_eq!(cut.file, log);
+        assert!(cut.offset > 0 && (cut.offset as usize) < last);
+        let line = format!("recovery was cut: {} at byte {}: ", log.display(), cut.offset);
+        assert!(stats.to_string().contains(&line), "{stats}");
+    };
+    check(Db::open_read_only(PATH, &options(&image)).unwrap());
+    check(Db::open(PATH, &options(&image)).unwrap());
+    let db = Db::open(PATH, &options(&image)).unwrap();
+    assert_eq!(db.stats().recovery_cut, None, "said once: the next open finds no damage");
+    assert!(!db.stats().to_string().contains("recovery was cut"));
+}
