@@ -125,7 +125,7 @@ fn all_files(env: &SimEnv) -> Vec<(PathBuf, Vec<u8>)> {
 #[track_caller]
 fn refused(env: &SimEnv, options: &Options) -> Error {
     let before = all_files(env);
-    let error = Db::open(PATH, options).err().expect("an error");
+    let error = Db::open(PATH, options).expect_err("an error");
     assert_eq!(all_files(env), before, "a refused open has changed a file");
     error
 }
@@ -223,7 +223,7 @@ fn a_failed_open_removes_the_tables_that_it_made() {
         for _ in 0..3 {
             let watched = Watched::new(&env, refuse);
             let error =
-                Db::open(PATH, &options.clone().env(watched.clone())).err().expect("an error");
+                Db::open(PATH, &options.clone().env(watched.clone())).expect_err("an error");
             assert_eq!(error.kind(), ErrorKind::Io, "{error}");
             let steps = watched.steps.lock().unwrap();
             let made = |(name, path): &&Step| *name == "create" && has_extension(path, "sst");
@@ -283,7 +283,7 @@ fn the_name_of_a_new_database_is_durable_before_it_is_one() {
     // If that fails, there is no database.
     let env = SimEnv::new();
     let watched = Watched::new(&env, |_, name, path| name == "sync" && path == Path::new("/"));
-    let error = Db::open(PATH, &options(&env).env(watched)).err().expect("an error");
+    let error = Db::open(PATH, &options(&env).env(watched)).expect_err("an error");
     assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(dir())));
     assert!(!env.exists(&dir().join("CURRENT")).unwrap());
     // A name without a directory before it.

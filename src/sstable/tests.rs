@@ -374,7 +374,7 @@ fn split_keys_cut_the_data_evenly() {
     let keys = table.split_keys(3);
     assert_eq!(keys.len(), 3);
     for (i, key) in keys.iter().enumerate() {
-        let before = entries.iter().filter(|e| &*e.0.user_key < &**key).count();
+        let before = entries.iter().filter(|e| *e.0.user_key < **key).count();
         let share = before as f64 / entries.len() as f64;
         assert!((share - (i + 1) as f64 / 4.0).abs() < 0.02, "{share}");
     }
