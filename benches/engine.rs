@@ -1,9 +1,10 @@
-//! The whole engine: put, get, multi-get and scans on 2 M keys of 16 B with
-//! values of 100 B, in memory.
+//! The whole engine: put, get, multi-get, seeks and scans on 2 M keys of 16 B
+//! with values of 100 B, in memory.
 //!
-//! `cargo bench --bench engine`; `AIDB_BENCH_KEYS` changes the number of keys.
-//! A dependent miss to memory is measured first, since every read is a few of
-//! them and they differ between machines.
+//! `cargo bench --bench engine`; `AIDB_BENCH_KEYS` changes the number of keys,
+//! and with `-- --profile-time 10` it draws flamegraphs instead. A dependent
+//! miss to memory is measured first, since every read is a few of them and they
+//! differ between machines.
 
 #![expect(clippy::disallowed_methods, reason = "the clock is what a benchmark reads")]
 
@@ -13,50 +14,40 @@ use std::time::{Duration, Instant};
 use aidb::{Db, Options, WriteBatch, WriteOptions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const VALUE: [u8; 100] = [b'v'; 100];
+use support::{Cycle, VALUE, decimal, draws, mix, shuffled};
+
+mod support;
+
+/// Values of the same length as [`VALUE`], to tell what was overwritten.
+const OTHER_VALUE: [u8; 100] = [b'w'; 100];
+/// Entries of a batch.
+const BATCH: usize = 100;
 
 fn keys() -> u64 {
     std::env::var("AIDB_BENCH_KEYS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000_000)
 }
 
-/// 16 bytes, decimal.
-fn key(i: u64) -> [u8; 16] {
-    let mut key = *b"0000000000000000";
-    let mut rest = i;
-    for byte in key.iter_mut().rev() {
-        *byte = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    key
+/// Random present keys.
+fn random_keys(n: u64) -> Cycle<[u8; 16]> {
+    Cycle::new(draws(1 << 20, n).map(decimal))
 }
 
-/// A bijective-enough scatter of 0..n.
-fn scatter(i: u64, n: u64) -> u64 {
-    let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x ^= x >> 29;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (x ^ x >> 32) % n
+fn open(dir: &tempfile::TempDir) -> Db {
+    Db::open(dir.path(), &Options::default()).expect("opens")
 }
 
-/// Random present keys, made beforehand: making one costs tens of nanoseconds.
-struct RandomKeys {
-    keys: Vec<[u8; 16]>,
-    at: usize,
+fn put_each(db: &Db, order: &[u64]) {
+    for i in order {
+        db.put(decimal(*i), VALUE).expect("writes");
+    }
 }
 
-impl RandomKeys {
-    fn new(n: u64) -> RandomKeys {
-        RandomKeys { keys: (1..=1 << 20).map(|i| key(scatter(i, n))).collect(), at: 0 }
-    }
-
-    fn next(&mut self) -> &[u8; 16] {
-        self.at = (self.at + 1) % self.keys.len();
-        &self.keys[self.at]
-    }
-
-    fn next_32(&mut self) -> &[[u8; 16]] {
-        self.at = (self.at + 32) % (self.keys.len() - 32);
-        &self.keys[self.at..self.at + 32]
+fn put_batches(db: &Db, order: &[u64]) {
+    let mut batch = WriteBatch::new();
+    for chunk in order.chunks(BATCH) {
+        batch.clear();
+        chunk.iter().for_each(|i| batch.put(decimal(*i), VALUE));
+        db.write(&batch, &WriteOptions::default()).expect("writes");
     }
 }
 
@@ -69,17 +60,9 @@ struct Filled {
 /// A database with every key, in random order, settled.
 fn filled() -> Filled {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let db = Db::open(dir.path(), &Options::default()).expect("opens");
+    let db = open(&dir);
     let n = keys();
-    let mut order: Vec<u64> = (0..n).collect();
-    order.sort_by_key(|i| scatter(*i, u64::MAX));
-    for chunk in order.chunks(100) {
-        let mut batch = WriteBatch::new();
-        for i in chunk {
-            batch.put(key(*i), VALUE);
-        }
-        db.write(&batch, &WriteOptions::default()).expect("writes");
-    }
+    put_batches(&db, &shuffled(n));
     db.flush().expect("flushes");
     db.wait_idle().expect("settles");
     db.compact_range::<&[u8]>(..).expect("compacts");
@@ -91,8 +74,8 @@ fn miss(c: &mut Criterion) {
     const SLOTS: usize = 64 << 20;
     let mut next: Vec<u64> = (0..SLOTS as u64).collect();
     // Sattolo's algorithm: one cycle through all slots.
-    for i in (1..SLOTS).rev() {
-        next.swap(i, scatter(i as u64, i as u64) as usize);
+    for i in (1..SLOTS as u64).rev() {
+        next.swap(i as usize, (mix(i) % i) as usize);
     }
     let mut at = 0;
     c.bench_function("machine/dependent_miss", |b| {
@@ -103,15 +86,31 @@ fn miss(c: &mut Criterion) {
     });
 }
 
-fn reads(c: &mut Criterion) {
-    let Filled { db, _dir, n } = filled();
-    let mut random = RandomKeys::new(n);
+/// Everything that wants a settled database; what unsettles it comes last.
+fn settled(c: &mut Criterion) {
+    let filled = filled();
+    reads(c, &filled);
+    seeks(c, &filled);
+    scans(c, &filled);
+    overwrite(c, &filled);
+}
+
+fn reads(c: &mut Criterion, Filled { db, n, .. }: &Filled) {
+    let mut random = random_keys(*n);
     let mut group = c.benchmark_group("read");
     group.measurement_time(Duration::from_secs(5));
     group.bench_function("get_with", |b| {
-        b.iter(|| db.get_with(random.next(), |v| v.len()).expect("reads").expect("present"));
+        b.iter(|| {
+            let len = db.get_with(random.next(), |v| v.len()).expect("reads");
+            assert_eq!(len, Some(VALUE.len()));
+        });
     });
-    group.bench_function("get", |b| b.iter(|| db.get(random.next()).expect("reads")));
+    group.bench_function("get", |b| {
+        b.iter(|| {
+            let value = db.get(random.next()).expect("reads").expect("present");
+            assert_eq!(value.len(), VALUE.len());
+        });
+    });
     group.bench_function("get_with_absent", |b| {
         b.iter(|| {
             let mut key = *random.next();
@@ -123,15 +122,57 @@ fn reads(c: &mut Criterion) {
     group.bench_function("multi_get_with_32", |b| {
         b.iter(|| {
             let mut sum = 0;
-            db.multi_get_with(random.next_32(), |_, v| sum += v.map_or(0, <[u8]>::len))
+            db.multi_get_with(random.next_some(32), |_, v| sum += v.map_or(0, <[u8]>::len))
                 .expect("reads");
-            assert_eq!(sum, 3200);
+            assert_eq!(sum, 32 * VALUE.len());
         });
     });
-    group.throughput(Throughput::Elements(n));
+    group.finish();
+}
+
+/// Seeks of one cursor, alone and with some entries read from there.
+fn seeks(c: &mut Criterion, Filled { db, n, .. }: &Filled) {
+    const READ: usize = 50;
+    let mut random = random_keys(*n);
+    let mut cursor = db.cursor();
+    let mut group = c.benchmark_group("seek");
+    group.bench_function("random", |b| {
+        b.iter(|| {
+            let key = random.next();
+            cursor.seek(key).expect("seeks");
+            assert!(cursor.valid() && cursor.key() == key);
+        });
+    });
+    group.bench_function("random_new_cursor", |b| {
+        b.iter(|| {
+            let key = random.next();
+            let mut cursor = db.cursor();
+            cursor.seek(key).expect("seeks");
+            assert!(cursor.valid() && cursor.key() == key);
+        });
+    });
+    // Only keys that have as many behind them as are read.
+    let mut random = random_keys(n.saturating_sub(READ as u64).max(1));
+    group.bench_function("random_and_50", |b| {
+        b.iter(|| {
+            cursor.seek(random.next()).expect("seeks");
+            let mut sum = 0;
+            for _ in 0..READ {
+                sum += cursor.value().len();
+                cursor.next().expect("moves");
+            }
+            assert_eq!(sum, READ * VALUE.len());
+        });
+    });
+    group.finish();
+}
+
+fn scans(c: &mut Criterion, Filled { db, n, .. }: &Filled) {
+    let mut group = c.benchmark_group("read");
+    group.throughput(Throughput::Elements(*n));
     group.sample_size(10);
-    group.bench_function("scan_forward", |b| b.iter(|| assert_eq!(scan(&db, true), n)));
-    group.bench_function("scan_reverse", |b| b.iter(|| assert_eq!(scan(&db, false), n)));
+    group.bench_function("scan_forward", |b| b.iter(|| assert_eq!(scan(db, true), *n)));
+    group.bench_function("scan_reverse", |b| b.iter(|| assert_eq!(scan(db, false), *n)));
     group.finish();
 }
 
@@ -147,24 +188,58 @@ fn scan(db: &Db, forward: bool) -> u64 {
     count
 }
 
-/// Puts of random keys with the log on, until all keys are in: flushes and
-/// compactions included.
+/// Puts of keys that are all there, in random order, again and again:
+/// compactions never end.
+fn overwrite(c: &mut Criterion, Filled { db, n, .. }: &Filled) {
+    let order = shuffled(*n);
+    let mut group = c.benchmark_group("write");
+    group.throughput(Throughput::Elements(*n));
+    group.sample_size(10);
+    group.bench_function("overwrite_random", |b| {
+        b.iter_custom(|rounds| {
+            let start = Instant::now();
+            for _ in 0..rounds {
+                for i in &order {
+                    db.put(decimal(*i), OTHER_VALUE).expect("writes");
+                }
+            }
+            let spent = start.elapsed();
+            for i in [0, n / 2, n - 1] {
+                let value = db.get(decimal(i)).expect("reads").expect("present");
+                assert_eq!(value, OTHER_VALUE);
+            }
+            spent
+        });
+    });
+    group.finish();
+    assert_eq!(scan(db, true), *n);
+}
+
+/// Puts of all keys into an empty database with the log on: flushes and
+/// compactions included, as far as they come before the last put.
 fn put(c: &mut Criterion) {
     let n = keys();
+    let (ascending, random) = ((0..n).collect::<Vec<u64>>(), shuffled(n));
+    put_all(c, "put_random", &random, put_each);
+    put_all(c, "put_sequential", &ascending, put_each);
+    put_all(c, "put_random_batch_100", &random, put_batches);
+}
+
+fn put_all(c: &mut Criterion, name: &str, order: &[u64], put: fn(&Db, &[u64])) {
+    let n = order.len() as u64;
     let mut group = c.benchmark_group("write");
     group.throughput(Throughput::Elements(n));
     group.sample_size(10);
-    group.bench_function("put_random", |b| {
+    group.bench_function(name, |b| {
         b.iter_custom(|rounds| {
             let mut spent = Duration::ZERO;
             for _ in 0..rounds {
                 let dir = tempfile::tempdir().expect("a temporary directory");
-                let db = Db::open(dir.path(), &Options::default()).expect("opens");
+                let db = open(&dir);
                 let start = Instant::now();
-                for i in 0..n {
-                    db.put(key(scatter(i, n)), VALUE).expect("writes");
-                }
+                put(&db, order);
                 spent += start.elapsed();
+                assert_eq!(scan(&db, true), n);
                 db.close().expect("closes");
             }
             spent
@@ -173,5 +248,9 @@ fn put(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, miss, reads, put);
+criterion_group! {
+    name = benches;
+    config = support::criterion();
+    targets = miss, settled, put,
+}
 criterion_main!(benches);

@@ -83,7 +83,7 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 100;
 
 /// Directories that hold Rust sources of this workspace.
-const ROOTS: &[&str] = &["src", "tests", "examples", "benches", "perf/src"];
+const ROOTS: &[&str] = &["src", "tests", "examples", "benches", "perf/src", "perf/benches"];
 
 // ---- the sources ----------------------------------------------------------
 
