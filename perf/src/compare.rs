@@ -29,7 +29,7 @@ enum Inequality {
 
 /// Arguments of `compare`.
 #[derive(Args, Debug)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// Engines, separated by commas
     #[arg(
         long,

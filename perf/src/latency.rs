@@ -43,7 +43,7 @@ enum Operations {
 
 /// Arguments of `latency`.
 #[derive(Args, Debug)]
-pub struct LatencyArgs {
+pub(crate) struct LatencyArgs {
     /// Engines, separated by commas; several run in a process of its own each
     #[arg(long, value_delimiter = ',', value_parser = parse_engine, default_value = "aidb")]
     engine: Vec<String>,

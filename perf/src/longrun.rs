@@ -33,7 +33,7 @@ const DISK_EVERY_SECONDS: usize = 2;
 
 /// Arguments of `longrun`.
 #[derive(Args, Debug)]
-pub struct LongrunArgs {
+pub(crate) struct LongrunArgs {
     /// Engines, separated by commas; several run in a process of its own each
     #[arg(long, value_delimiter = ',', value_parser = parse_engine, default_value = "aidb")]
     engine: Vec<String>,

@@ -16,7 +16,7 @@ use crate::workload::Workload;
 
 /// Arguments of `profile`.
 #[derive(Args, Debug)]
-pub struct ProfileArgs {
+pub(crate) struct ProfileArgs {
     /// The engine
     #[arg(long, value_parser = parse_engine, default_value = "aidb")]
     engine: String,

@@ -55,13 +55,21 @@ pub struct Parameters {
 /// Quantiles of a latency distribution, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
+    /// Operations.
     pub count: u64,
+    /// Mean.
     pub mean: f64,
+    /// Median.
     pub p50: u64,
+    /// 90 %.
     pub p90: u64,
+    /// 99 %.
     pub p99: u64,
+    /// 99.9 %.
     pub p999: u64,
+    /// 99.99 %.
     pub p9999: u64,
+    /// Longest.
     pub max: u64,
 }
 
@@ -127,7 +135,9 @@ pub struct Run {
 /// What `compare` writes: every round of every engine, in the order of the rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
+    /// Where it was measured.
     pub machine: Machine,
+    /// What was measured with.
     pub parameters: Parameters,
     /// Rounds; an engine appears once in each.
     pub rounds: Vec<Vec<Run>>,
@@ -147,7 +157,9 @@ pub struct RatePoint {
 /// One engine's rate sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
+    /// Name of the engine's adapter.
     pub engine: String,
+    /// What it says of itself.
     pub description: Description,
     /// In rising order of the rate.
     pub points: Vec<RatePoint>,
@@ -156,12 +168,17 @@ pub struct Sweep {
 /// What `latency` writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyResult {
+    /// Where it was measured.
     pub machine: Machine,
+    /// What was measured with.
     pub parameters: Parameters,
     /// `readrandom`, `overwrite`, `readwhilewriting`, `ycsba`.
     pub workload: String,
+    /// Threads that did the operations.
     pub threads: usize,
+    /// How long each rate was held.
     pub seconds_per_rate: f64,
+    /// One an engine.
     pub sweeps: Vec<Sweep>,
 }
 
@@ -187,7 +204,9 @@ pub struct Second {
 /// One engine's long run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongRun {
+    /// Name of the engine's adapter.
     pub engine: String,
+    /// What it says of itself.
     pub description: Description,
     /// Bytes of keys and values that the user wrote.
     pub user_bytes: u64,
@@ -199,15 +218,20 @@ pub struct LongRun {
     pub written_bytes: u64,
     /// Bytes of the database directory when it was idle.
     pub disk_bytes: u64,
+    /// Latency of all operations.
     pub latency: Quantiles,
+    /// Second by second.
     pub seconds: Vec<Second>,
 }
 
 /// What `longrun` writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongRunResult {
+    /// Where it was measured.
     pub machine: Machine,
+    /// What was measured with.
     pub parameters: Parameters,
+    /// One an engine.
     pub runs: Vec<LongRun>,
 }
 
@@ -215,7 +239,10 @@ pub struct LongRunResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ResultFile {
+    /// Of `compare`.
     Comparison(Comparison),
+    /// Of `latency`.
     Latency(LatencyResult),
+    /// Of `longrun`.
     LongRun(LongRunResult),
 }

@@ -17,7 +17,7 @@ use crate::workload::Workload;
 
 /// Arguments of `run`.
 #[derive(Args, Debug)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Engines, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = parse_engine, default_value = "aidb")]
     engine: Vec<String>,

@@ -19,7 +19,7 @@ enum Operation {
 
 /// Arguments of `steady`.
 #[derive(Args, Debug)]
-pub struct SteadyArgs {
+pub(crate) struct SteadyArgs {
     operation: Operation,
     /// How many times
     n: u64,

@@ -411,6 +411,36 @@ fn the_chart_of_ratios_is_svg() {
 }
 
 #[test]
+fn bars_begin_at_one_and_end_at_their_ratio() {
+    let comparison = sample();
+    let analysis = Analysis::new(&comparison);
+    let standings: Vec<Standing> = analysis.rows.iter().map(|r| analysis.standing(r)).collect();
+    let svg = bars::draw(&bars::of(&analysis, &standings)).expect("draws");
+    let number = |element: &str, name: &str| -> i32 {
+        let (_, value) = element.split_once(&format!(" {name}=\"")).expect(name);
+        value.split(['"', ',']).next().and_then(|value| value.parse().ok()).expect("a number")
+    };
+    let lines: Vec<&str> = svg.lines().collect();
+    let one = lines.iter().rfind(|l| l.contains("stroke-width=\"2\"")).expect("the line at 1");
+    let one = number(one, "points");
+    let bars: Vec<usize> = (0..lines.len()).filter(|i| lines[*i].starts_with("<rect")).collect();
+    // The page, two swatches; then fillseq to RocksDB, readrandom to it and to LMDB.
+    let [fillseq, read, read_lmdb] = [3, 4, 5].map(|i| {
+        let (left, width) = (number(lines[bars[i]], "x"), number(lines[bars[i]], "width"));
+        let mark = lines[bars[i]..].iter().find(|line| line.contains("stroke-width=\"3\""));
+        (left, left + width, number(mark.expect("a target"), "points"))
+    });
+    // A loss ends at 1, and its target lies to the right.
+    assert!(fillseq.0 < one && fillseq.1 == one && one < fillseq.2, "{fillseq:?} {one}");
+    // Ratios of 6 and 3, as wanted: the marks are at the ends.
+    assert_eq!((read.0, read.1), (one, read.2));
+    assert_eq!((read_lmdb.0, read_lmdb.1), (one, read_lmdb.2));
+    // The scale is logarithmic: from 3 to 6 as far as from 1 to 2.
+    let ratio = f64::from(read.1 - one) / f64::from(read_lmdb.1 - one);
+    assert!((ratio - 6_f64.ln() / 3_f64.ln()).abs() < 0.02, "{ratio}");
+}
+
+#[test]
 fn axes_have_ticks_and_hold_all_points() {
     let line = |points: Vec<(f64, f64)>| plot::Line {
         engine: "aidb",

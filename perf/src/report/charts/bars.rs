@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::{
-    Area, FONT, INK, LOSS, PALE, colour, draw as draw_chart, line, style, write, write_title,
+    Area, FONT, INK, LOSS, PALE, colour, draw as draw_chart, line, style, width, write, write_title,
 };
 use crate::report::format;
 use crate::report::rows::{Analysis, Standing};
@@ -113,11 +113,17 @@ fn legend(area: &Area<'_>, bars: &[Bar]) -> Result<()> {
 }
 
 fn grid(area: &Area<'_>, scale: &Scale, bottom: i32) -> Result<()> {
+    let mut free = 0;
     for tick in TICKS.iter().filter(|tick| (scale.low..=scale.high).contains(*tick)) {
         let x = scale.x(*tick);
         line(area, (x, TOP), (x, bottom), PALE.stroke_width(1))?;
-        for y in [TOP - 18, bottom + 16] {
-            write(area, &format!("{tick}×"), (x, y), HPos::Center)?;
+        let label = format::target(*tick);
+        // On a long scale the ticks are closer than their labels are wide.
+        if x - width(&label) / 2 >= free {
+            free = x + width(&label) / 2 + 4;
+            for y in [TOP - 18, bottom + 16] {
+                write(area, &label, (x, y), HPos::Center)?;
+            }
         }
     }
     Ok(())
