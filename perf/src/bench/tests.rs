@@ -39,7 +39,7 @@ fn run_all(data: &Dataset, threads: usize) {
             }
             Kind::MultiReadRandom => assert!(row.ops >= reads && row.hits == row.ops, "{row:?}"),
             Kind::ReadSeq | Kind::ReadReverse => {
-                assert!(row.ops >= num && row.ops % num == 0, "{row:?}");
+                assert!(row.ops >= num && row.ops.is_multiple_of(num), "{row:?}");
             }
             Kind::SeekRandom if workload.seek_nexts() == Some(50) => {
                 assert!(row.hits > 40 * reads && row.hits <= 50 * reads, "{row:?}");

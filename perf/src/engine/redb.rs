@@ -2,9 +2,9 @@
 //!
 //! Without `sync` a commit has redb's `Durability::None`: readers see it, but
 //! it is in this process's memory alone. Pages that the last durable commit
-//! refers to may not be reused before the next one, so a durable commit is made
-//! every [`DURABLE_INTERVAL`] writes; it is redb's counterpart of the flushes of
-//! the others.
+//! refers to may not be reused before the next one, and without any nothing would
+//! ever reach the disk, so a durable commit is made every [`DURABLE_INTERVAL`]
+//! writes; it is redb's counterpart of the flushes of the others.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -24,7 +24,10 @@ const FILE: &str = "perf.redb";
 const VERSION: &str = "4.6.0";
 const CACHE_BYTES: usize = 2 << 30;
 
-/// Writes between two durable commits.
+/// Writes between two durable commits. It bounds what a crash loses and what is
+/// left to write at the end, and is not free: 1 M random puts of 116 B take 54 us
+/// each with 4096, 36 with 65536 (and a file four times as large, of pages that
+/// wait for the commit), 30 without any, in memory alone.
 const DURABLE_INTERVAL: u64 = 4096;
 
 /// An open redb database.

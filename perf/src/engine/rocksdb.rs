@@ -37,11 +37,22 @@ const WRITE_BUFFERS_MAX: i32 = 4;
 /// compress better; uncompressed ones are 4 KiB in both.
 const COMPRESSED_BLOCK_BYTES: usize = 16 << 10;
 
+/// Interpolation search in index blocks whose keys are even (0.2 is the threshold
+/// that RocksDB's HISTORY.md gives), binary search in the others. With 3 M counter
+/// keys over mapped tables it raises readrandom from 180 to 243 thousand a second
+/// and seekrandom from 164 to 228; decimal keys gain less. The crate has no setter
+/// for it, but takes RocksDB's own notation, which changes the named options of the
+/// table factory and keeps the rest.
+const INDEX_SEARCH: &str =
+    "block_based_table_factory={index_block_search_type=kAuto;uniform_cv_threshold=0.2;}";
+
 mod sealed {
     use super::{BlockBasedOptions, Options, ReadOptions, Setup};
 
     /// What [`super::Configuration`] is made of; nobody else need implement it.
     pub trait Sealed: Send + Sync + 'static {
+        /// Further options in RocksDB's notation.
+        const NOTATION: Option<&'static str>;
         /// One line for the report.
         fn describe(setup: &Setup) -> String;
         /// Changes what all configurations share.
@@ -71,6 +82,8 @@ impl Configuration for Cached {}
 impl Configuration for Mapped {}
 
 impl sealed::Sealed for Plain {
+    const NOTATION: Option<&'static str> = None;
+
     fn describe(_: &Setup) -> String {
         "defaults (64 MiB memtables, up to 2, block cache of 32 MiB) with bloom 10 bits".into()
     }
@@ -79,6 +92,8 @@ impl sealed::Sealed for Plain {
 }
 
 impl sealed::Sealed for Cached {
+    const NOTATION: Option<&'static str> = Some(INDEX_SEARCH);
+
     fn describe(setup: &Setup) -> String {
         format!("HyperClockCache of {} MiB, {}", CACHE_BYTES >> 20, describe_tuning(setup))
     }
@@ -90,6 +105,8 @@ impl sealed::Sealed for Cached {
 }
 
 impl sealed::Sealed for Mapped {
+    const NOTATION: Option<&'static str> = Some(INDEX_SEARCH);
+
     fn describe(setup: &Setup) -> String {
         let cache = match setup.codec {
             Codec::None => "no block cache".into(),
@@ -139,8 +156,8 @@ fn describe_tuning(setup: &Setup) -> String {
     };
     format!(
         "64 MiB memtables, up to {WRITE_BUFFERS_MAX}, with whole-key bloom (2 %), bloom 10 bits, \
-         blocks of {block_kib} KiB with hash index (0.75), pipelined writes, 4 recycled logs, {} \
-         background jobs, 2 subcompactions",
+         blocks of {block_kib} KiB with hash index (0.75), interpolation search of even index \
+         blocks, pipelined writes, 4 recycled logs, {} background jobs, 2 subcompactions",
         background_jobs()
     )
 }
@@ -164,7 +181,7 @@ fn tune(options: &mut Options, table: &mut BlockBasedOptions, setup: &Setup) {
     }
 }
 
-fn options<C: Configuration>(setup: &Setup) -> Options {
+fn options<C: Configuration>(setup: &Setup) -> Result<Options> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
@@ -181,7 +198,10 @@ fn options<C: Configuration>(setup: &Setup) -> Options {
     table.set_bloom_filter(BLOOM_BITS, false);
     C::tune(&mut options, &mut table, setup);
     options.set_block_based_table_factory(&table);
-    options
+    Ok(match C::NOTATION {
+        Some(notation) => options.get_options_from_string(notation)?,
+        None => options,
+    })
 }
 
 fn read_options<C: Configuration>() -> ReadOptions {
@@ -220,7 +240,7 @@ impl<C: Configuration> Engine for RocksDb<C> {
     }
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
-        let options = options::<C>(setup);
+        let options = options::<C>(setup)?;
         // Naming the column family is what gives a handle of it, for `multi_get`.
         let families = [(DEFAULT_COLUMN_FAMILY_NAME, options.clone())];
         let db = DB::open_cf_with_opts(&options, dir, families)?;
@@ -340,6 +360,66 @@ impl Scanner for RocksDbScanner<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Cached, Configuration, Engine, Mapped, Plain, Result, RocksDb, Setup};
+
+    /// What RocksDB runs with, as it writes it down itself when it is opened: it
+    /// silently changes options that do not go together.
+    fn options_in_use<C: Configuration>() -> Result<String> {
+        let dir = tempfile::tempdir()?;
+        RocksDb::<C>::open(dir.path(), &Setup::default())?.close()?;
+        let mut options = String::new();
+        for entry in std::fs::read_dir(dir.path())? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("OPTIONS-")) {
+                options += &std::fs::read_to_string(path)?;
+            }
+        }
+        Ok(options)
+    }
+
+    fn assert_has(options: &str, wanted: &[&str]) {
+        for line in wanted {
+            assert!(options.contains(line), "no {line} in\n{options}");
+        }
+    }
+
+    #[test]
+    fn tuning_is_in_use() -> Result<()> {
+        const SHARED: &[&str] = &[
+            "write_buffer_size=67108864",
+            " compression=kNoCompression",
+            "bottommost_compression=kNoCompression",
+            // The wrapper in RocksDB's C interface keeps the bits to itself.
+            "filter_policy=bloomfilter",
+        ];
+        const TUNED: &[&str] = &[
+            "max_write_buffer_number=4",
+            "memtable_whole_key_filtering=true",
+            "enable_pipelined_write=true",
+            "recycle_log_file_num=4",
+            "max_subcompactions=2",
+            "data_block_index_type=kDataBlockBinaryAndHash",
+            "index_block_search_type=kAuto",
+            "uniform_cv_threshold=0.2",
+            "cache_index_and_filter_blocks=false",
+        ];
+        let plain = options_in_use::<Plain>()?;
+        assert_has(&plain, SHARED);
+        assert_has(
+            &plain,
+            &["max_write_buffer_number=2", "data_block_index_type=kDataBlockBinarySearch"],
+        );
+        let cached = options_in_use::<Cached>()?;
+        assert_has(&cached, SHARED);
+        assert_has(&cached, TUNED);
+        assert_has(&cached, &["allow_mmap_reads=false", "no_block_cache=false"]);
+        let mapped = options_in_use::<Mapped>()?;
+        assert_has(&mapped, SHARED);
+        assert_has(&mapped, TUNED);
+        assert_has(&mapped, &["allow_mmap_reads=true", "no_block_cache=true"]);
+        Ok(())
+    }
+
     #[test]
     fn reported_versions_are_the_locked_ones() {
         let locks = include_str!("../../../Cargo.lock");
