@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 
-use aidb_perf::data::{Buffer, Dataset, KeyKind, shuffled, uniform};
+use aidb_perf::data::{Buffer, Dataset, KeyKind, endless, shuffled, uniform};
 use aidb_perf::engine::aidb::AiDb;
 use aidb_perf::engine::rocksdb::{Cached, Mapped, RocksDb};
 use aidb_perf::engine::{Direction, Engine, Scanner, Setup};
@@ -19,11 +19,6 @@ const MULTI: usize = 32;
 fn dataset() -> Dataset {
     let keys = std::env::var("AIDB_BENCH_KEYS").ok().and_then(|n| n.parse().ok());
     Dataset::synthetic(KeyKind::Decimal, keys.unwrap_or(1_000_000), 16, 100).expect("valid")
-}
-
-/// Indices in an order without end.
-fn endless(order: &[u32]) -> impl Iterator<Item = u64> + '_ {
-    order.iter().cycle().map(|i| u64::from(*i))
 }
 
 fn engine<E: Engine>(c: &mut Criterion, name: &str, data: &Dataset) {

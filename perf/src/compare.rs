@@ -12,11 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{Benchmarks, DataArgs, parse_benchmarks, parse_engine};
 use crate::engine::{Description, Engine, Setup, Visitor, dispatch};
-use crate::machine::{CpuTime, probe, warm_memory};
+use crate::machine::Session;
 use crate::process;
 use crate::report;
 use crate::result::{Comparison, ResultFile, Run};
-use crate::run::{scratch, spinner, write_json};
+use crate::run::write_json;
 
 /// What may differ between the engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,10 +63,7 @@ pub(crate) fn execute(args: &CompareArgs) -> Result<()> {
     args.data.plan(&data)?;
     ensure!(args.rounds > 0, "--rounds must be positive");
     check_equal(&descriptions(&args.engine, &args.data)?, &args.allow_unequal)?;
-    let root = scratch(&args.data.db)?;
-    prepare(args.no_warm)?;
-    let mut machine = probe(root.path())?;
-    let before = CpuTime::now()?;
+    let session = Session::start(&args.data.db, args.no_warm)?;
     let mut rounds = vec![Vec::new(); args.rounds];
     let total = (args.rounds * args.engine.len()) as u64;
     let style = ProgressStyle::with_template("[{pos}/{len}] {msg} {elapsed}, {eta} left")?;
@@ -74,26 +71,16 @@ pub(crate) fn execute(args: &CompareArgs) -> Result<()> {
     for (r, round) in rounds.iter_mut().enumerate() {
         for engine in turn(&args.engine, r) {
             bar.set_message(format!("round {} {engine}", r + 1));
-            round.push(child(args, engine, root.path())?);
+            round.push(child(args, engine, session.dir())?);
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    machine.steal_percent = before.steal_percent_since()?;
+    let machine = session.machine()?;
     let comparison = Comparison { machine, parameters: args.data.parameters(&data), rounds };
     println!("{}", report::summary(&comparison));
     write_json(&args.json, &ResultFile::Comparison(comparison))?;
     println!("{}", args.json.display());
-    Ok(())
-}
-
-/// Touches the machine's memory, unless told not to.
-pub(crate) fn prepare(no_warm: bool) -> Result<()> {
-    if !no_warm {
-        let spinner = spinner("touching the free memory once".to_owned());
-        warm_memory()?;
-        spinner.finish_and_clear();
-    }
     Ok(())
 }
 

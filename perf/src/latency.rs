@@ -14,13 +14,13 @@ use hdrhistogram::Histogram;
 
 use crate::bench::{Bench, Plan, histogram, parallel, quantiles};
 use crate::cli::{DataArgs, parse_engine};
-use crate::compare::{descriptions, prepare};
-use crate::data::{Buffer, Dataset, mix, uniform, zipf};
+use crate::compare::descriptions;
+use crate::data::{Buffer, Dataset, endless, mix, uniform, zipf};
 use crate::engine::{Engine, Visitor, dispatch};
-use crate::machine::{CpuTime, probe};
+use crate::machine::Session;
 use crate::process;
 use crate::result::{LatencyResult, RatePoint, ResultFile, Sweep};
-use crate::run::{scratch, write_json};
+use crate::run::write_json;
 
 /// Longer waits sleep, shorter ones spin: a sleep ends some 60 us late.
 const SPIN: Duration = Duration::from_micros(100);
@@ -94,26 +94,22 @@ pub(crate) fn execute(args: &LatencyArgs) -> Result<()> {
     let data = args.data.dataset()?;
     let plan = args.data.plan(&data)?;
     let described = descriptions(&args.engine, &args.data)?;
-    prepare(args.no_warm)?;
-    let root = scratch(&args.data.db)?;
-    let mut machine = probe(root.path())?;
-    let before = CpuTime::now()?;
+    let session = Session::start(&args.data.db, args.no_warm)?;
     let mut sweeps = Vec::new();
     if let [(engine, description)] = &described[..] {
-        let task = Task { args, data: &data, plan: &plan, dir: root.path().join("db") };
+        let task = Task { args, data: &data, plan: &plan, dir: session.dir().join("db") };
         let points = dispatch(engine, task).with_context(|| engine.clone())?;
         sweeps.push(Sweep { engine: engine.clone(), description: description.clone(), points });
     } else {
         for (engine, _) in &described {
-            match process::measure("latency", engine, &args.to_arguments(), root.path())? {
+            match process::measure("latency", engine, &args.to_arguments(), session.dir())? {
                 ResultFile::Latency(result) => sweeps.extend(result.sweeps),
                 _ => unreachable!("latency writes latencies"),
             }
         }
     }
-    machine.steal_percent = before.steal_percent_since()?;
     let result = LatencyResult {
-        machine,
+        machine: session.machine()?,
         parameters: args.data.parameters(&data),
         workload: args.workload_name(),
         threads: plan.threads,
@@ -200,14 +196,13 @@ impl Task<'_> {
         let threads = self.plan.threads;
         let start = Instant::now();
         let give_up = start + Duration::from_secs_f64(2.0 * self.args.rate_seconds);
-        for n in 0.. {
+        for (n, i) in endless(order).enumerate() {
             let after = (n * threads + t) as f64 / rate;
             if after >= self.args.rate_seconds {
                 break;
             }
             let intended = start + Duration::from_secs_f64(after);
             wait_until(intended);
-            let i = u64::from(order[n % order.len()]);
             match self.args.workload {
                 Operations::Readrandom | Operations::Readwhilewriting => client.read(i)?,
                 Operations::Overwrite => client.write(i)?,
@@ -227,11 +222,11 @@ impl Task<'_> {
         let order = uniform(self.data.num(), ORDER, 300);
         let mut client =
             Client { engine, data: self.data, key: Buffer::new(), value: Buffer::new() };
-        for i in order.iter().cycle() {
+        for i in endless(&order) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            client.write(u64::from(*i))?;
+            client.write(i)?;
         }
         Ok(())
     }

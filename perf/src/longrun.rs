@@ -13,13 +13,13 @@ use hdrhistogram::Histogram;
 
 use crate::bench::{Bench, Plan, histogram, parallel, quantiles};
 use crate::cli::{DataArgs, parse_engine};
-use crate::compare::{descriptions, prepare};
-use crate::data::{Buffer, Dataset, uniform};
+use crate::compare::descriptions;
+use crate::data::{Buffer, Dataset, endless, uniform};
 use crate::engine::{Description, Engine, Visitor, dispatch};
-use crate::machine::{CpuTime, probe};
+use crate::machine::Session;
 use crate::process;
 use crate::result::{LongRun, LongRunResult, ResultFile, Second};
-use crate::run::{scratch, write_json};
+use crate::run::write_json;
 use crate::usage::{Counters, disk_bytes, resident_kib};
 
 /// An operation that takes longer is counted as a stall.
@@ -77,31 +77,28 @@ pub(crate) fn execute(args: &LongrunArgs) -> Result<()> {
     let data = args.data.dataset()?;
     let plan = args.data.plan(&data)?;
     let described = descriptions(&args.engine, &args.data)?;
-    prepare(args.no_warm)?;
-    let root = scratch(&args.data.db)?;
-    let mut machine = probe(root.path())?;
-    let before = CpuTime::now()?;
+    let session = Session::start(&args.data.db, args.no_warm)?;
     let mut runs = Vec::new();
     if let [(engine, description)] = &described[..] {
         let task = Task {
             args,
             data: &data,
             plan: &plan,
-            dir: root.path().join("db"),
+            dir: session.dir().join("db"),
             engine: engine.clone(),
             description: description.clone(),
         };
         runs.push(dispatch(engine, task).with_context(|| engine.clone())?);
     } else {
         for (engine, _) in &described {
-            match process::measure("longrun", engine, &args.to_arguments(), root.path())? {
+            match process::measure("longrun", engine, &args.to_arguments(), session.dir())? {
                 ResultFile::LongRun(result) => runs.extend(result.runs),
                 _ => unreachable!("longrun writes long runs"),
             }
         }
     }
-    machine.steal_percent = before.steal_percent_since()?;
-    let result = LongRunResult { machine, parameters: args.data.parameters(&data), runs };
+    let (machine, parameters) = (session.machine()?, args.data.parameters(&data));
+    let result = LongRunResult { machine, parameters, runs };
     write_json(&args.json, &ResultFile::LongRun(result))
 }
 
@@ -173,7 +170,7 @@ impl Task<'_> {
         let order = uniform(self.data.num(), 4 << 20, 400 + t as u64);
         let (mut key, mut value, mut histogram) = (Buffer::new(), Buffer::new(), histogram());
         let (mut max_ns, mut last) = (0, Instant::now());
-        for (n, i) in order.iter().cycle().map(|i| u64::from(*i)).enumerate() {
+        for (n, i) in endless(&order).enumerate() {
             let n = n as u64;
             let value = self.data.value(i, 1 + n, &mut value);
             engine.put(self.data.key(i, &mut key), value, false)?;

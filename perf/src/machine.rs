@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use procfs::{Current, CurrentSI};
+use tempfile::TempDir;
 
 use crate::data::mix;
 use crate::result::Machine;
+use crate::run::{scratch, spinner};
 
 /// Memory that warming leaves untouched, so that the kernel never has to reclaim.
 const MEMORY_SPARED: u64 = 3 << 30;
@@ -51,6 +53,41 @@ impl CpuTime {
         let now = CpuTime::now()?;
         let total = (now.total - self.total).max(1);
         Ok((now.steal - self.steal) as f64 * 100.0 / total as f64)
+    }
+}
+
+/// A measuring command from its start to its end: a directory for its files,
+/// and what the machine was like.
+#[derive(Debug)]
+pub(crate) struct Session {
+    root: TempDir,
+    machine: Machine,
+    before: CpuTime,
+}
+
+impl Session {
+    /// Touches the free memory unless told not to, looks at the machine, and
+    /// makes a directory under `parent`.
+    pub(crate) fn start(parent: &Path, no_warm: bool) -> Result<Session> {
+        if !no_warm {
+            let spinner = spinner("touching the free memory once".to_owned());
+            warm_memory()?;
+            spinner.finish_and_clear();
+        }
+        let root = scratch(parent)?;
+        let machine = probe(root.path())?;
+        Ok(Session { root, machine, before: CpuTime::now()? })
+    }
+
+    /// The directory, which goes away with the session.
+    pub(crate) fn dir(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// What the machine was like, the steal since the start included.
+    pub(crate) fn machine(&self) -> Result<Machine> {
+        let steal_percent = self.before.steal_percent_since()?;
+        Ok(Machine { steal_percent, ..self.machine.clone() })
     }
 }
 

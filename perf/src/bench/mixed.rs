@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::parallel::{Deadline, Tally, parallel, share, tally};
 use super::scan::seek_one;
 use super::{Bench, Done};
-use crate::data::{Buffer, Dataset, KeyKind, latest, mix, zipf};
+use crate::data::{Buffer, Dataset, KeyKind, endless, latest, mix, zipf};
 use crate::engine::Engine;
 use crate::workload::Kind;
 
@@ -35,9 +35,9 @@ impl<E: Engine> Bench<'_, E> {
         let (sum, seconds) = tally(threads, |t| {
             let (mut key, mut value) = (Buffer::new(), Buffer::new());
             let (mut tally, mut lookups) = (Tally::default(), 0);
-            let order = &orders[t];
+            let mut order = endless(&orders[t]);
             tally.ops = deadline.repeat(share(self.plan.reads, threads, t), EVERY, |n| {
-                let i = u64::from(order[n as usize % order.len()]);
+                let i = order.next().expect("endless");
                 let reads = percent(t, n) < reads_percent;
                 if reads || reads_before_update {
                     lookups += 1;
@@ -66,9 +66,9 @@ impl<E: Engine> Bench<'_, E> {
         let deadline = Deadline::after(self.plan.seconds);
         let (parts, seconds) = parallel(threads, |t| {
             let mut client = Client::new(self, t, threads);
-            let order = &orders[t];
+            let mut order = endless(&orders[t]);
             let ops = deadline.repeat(share(self.plan.reads, threads, t), EVERY, |n| {
-                let rank = u64::from(order[n as usize % order.len()]);
+                let rank = order.next().expect("endless");
                 match (percent(t, n) < 5, kind) {
                     (true, _) => client.insert(),
                     (false, Kind::YcsbD) => client.read_recent(rank),

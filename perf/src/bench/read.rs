@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::parallel::{Deadline, Tally, histogram, parallel, quantiles, share, tally};
 use super::{Bench, Done};
-use crate::data::{Buffer, uniform, zipf};
+use crate::data::{Buffer, endless, uniform, zipf};
 use crate::engine::Engine;
 
 /// Operations between two looks at the clock.
@@ -20,11 +20,10 @@ impl<E: Engine> Bench<'_, E> {
         let orders = self.orders(self.plan.reads, threads, make);
         let deadline = Deadline::after(self.plan.seconds);
         let (sum, seconds) = tally(threads, |t| {
-            let (mut key, mut tally, mut at) = (Buffer::new(), Tally::default(), 0);
-            let order = &orders[t];
+            let (mut key, mut tally) = (Buffer::new(), Tally::default());
+            let mut order = endless(&orders[t]);
             tally.ops = deadline.repeat(share(self.plan.reads, threads, t), EVERY, |_| {
-                let i = u64::from(order[at]);
-                at = if at + 1 == order.len() { 0 } else { at + 1 };
+                let i = order.next().expect("endless");
                 self.read_one(i, &mut key, &mut tally)
             })?;
             Ok(tally)
@@ -48,11 +47,10 @@ impl<E: Engine> Bench<'_, E> {
         let orders = self.orders(self.plan.reads, threads, uniform);
         let deadline = Deadline::after(self.plan.seconds);
         let (sum, seconds) = tally(threads, |t| {
-            let (mut key, mut hits, mut at) = (Buffer::new(), 0, 0);
-            let order = &orders[t];
+            let (mut key, mut hits) = (Buffer::new(), 0);
+            let mut order = endless(&orders[t]);
             let ops = deadline.repeat(share(self.plan.reads, threads, t), EVERY, |_| {
-                let i = u64::from(order[at]);
-                at = if at + 1 == order.len() { 0 } else { at + 1 };
+                let i = order.next().expect("endless");
                 let found = self.engine().get(self.data.absent_key(i, &mut key), |_| ())?;
                 hits += u64::from(found.is_some());
                 Ok(())
@@ -111,12 +109,11 @@ impl<E: Engine> Bench<'_, E> {
                 written
             });
             let read = parallel(threads, |t| {
-                let (mut key, mut tally, mut at) = (Buffer::new(), Tally::default(), 0);
-                let (order, mut histogram) = (&orders[t], histogram());
+                let (mut key, mut tally) = (Buffer::new(), Tally::default());
+                let (mut order, mut histogram) = (endless(&orders[t]), histogram());
                 let mut last = Instant::now();
                 tally.ops = deadline.repeat(share(this.plan.reads, threads, t), EVERY, |_| {
-                    let i = u64::from(order[at]);
-                    at = if at + 1 == order.len() { 0 } else { at + 1 };
+                    let i = order.next().expect("endless");
                     this.read_one(i, &mut key, &mut tally)?;
                     let now = Instant::now();
                     histogram.saturating_record((now - last).as_nanos() as u64);
@@ -149,7 +146,7 @@ impl<E: Engine> Bench<'_, E> {
     /// Overwrites in the given order, again and again, until told to stop.
     fn write_until(&self, order: &[u32], stop: &AtomicBool) -> Result<u64> {
         let (mut key, mut value, mut ops) = (Buffer::new(), Buffer::new(), 0);
-        for i in order.iter().cycle().map(|i| u64::from(*i)) {
+        for i in endless(order) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }

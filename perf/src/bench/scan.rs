@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::parallel::{Deadline, Tally, share, tally};
 use super::{Bench, Done};
-use crate::data::{Buffer, uniform};
+use crate::data::{Buffer, endless, uniform};
 use crate::engine::{Direction, Engine, Scanner};
 
 impl<E: Engine> Bench<'_, E> {
@@ -42,11 +42,10 @@ impl<E: Engine> Bench<'_, E> {
         let (data, engine) = (self.data, self.engine());
         let (sum, seconds) = tally(threads, |t| {
             let mut scanner = engine.scanner()?;
-            let (mut key, mut hits, mut at) = (Buffer::new(), 0, 0);
-            let order = &orders[t];
+            let (mut key, mut hits) = (Buffer::new(), 0);
+            let mut order = endless(&orders[t]);
             let ops = deadline.repeat(share(self.plan.reads, threads, t), 64, |_| {
-                let i = u64::from(order[at]);
-                at = if at + 1 == order.len() { 0 } else { at + 1 };
+                let i = order.next().expect("endless");
                 hits += seek_one(&mut scanner, data.key(i, &mut key), nexts, |value| {
                     data.tag_of(value) == data.tag(i)
                 })?;

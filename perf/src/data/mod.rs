@@ -7,7 +7,7 @@ mod real;
 mod values;
 
 pub use keys::KeyKind;
-pub use order::{latest, shuffled, uniform, zipf};
+pub use order::{endless, latest, shuffled, uniform, zipf};
 
 use std::path::Path;
 

@@ -42,6 +42,11 @@ pub fn latest(n: u64, count: usize, seed: u64) -> Vec<u32> {
     ranks(n, count, &mut rng(seed)).map(narrow).collect()
 }
 
+/// The indices of an order that is not empty, again and again.
+pub fn endless(order: &[u32]) -> impl Iterator<Item = u64> + '_ {
+    order.iter().cycle().map(|i| u64::from(*i))
+}
+
 /// Ranks from 0.
 fn ranks(n: u64, count: usize, rng: &mut impl Rng) -> impl Iterator<Item = u64> {
     let zipf = Zipf::new(n as f64, ZIPF_EXPONENT).expect("n is positive");

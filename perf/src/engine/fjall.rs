@@ -4,7 +4,6 @@
 //! default already have 10 bits a key (more in L0), the memtable is 64 MiB and
 //! there is a worker a core, up to four.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use fjall::{
     Readable, Snapshot,
 };
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
+use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
 
 const KEYSPACE: &str = "perf";
 const VERSION: &str = "3.1.13";
@@ -177,30 +176,16 @@ impl Scanner for FjallScanner<'_> {
         from: Option<&[u8]>,
         direction: Direction,
         limit: usize,
-        mut f: impl FnMut(&[u8], &[u8]),
+        f: impl FnMut(&[u8], &[u8]),
     ) -> Result<usize> {
-        let bound = from.map_or(Bound::Unbounded, Bound::Included);
-        let mut walked = 0;
-        let mut lend = |entry: fjall::Guard| -> Result<()> {
-            let (key, value) = entry.into_inner()?;
-            f(&key, &value);
-            walked += 1;
-            Ok(())
-        };
+        let entries = self
+            .snapshot
+            .range::<&[u8], _>(self.keyspace, bounds(from, direction))
+            .map(fjall::Guard::into_inner);
         match direction {
-            Direction::Forward => self
-                .snapshot
-                .range::<&[u8], _>(self.keyspace, (bound, Bound::Unbounded))
-                .take(limit)
-                .try_for_each(&mut lend)?,
-            Direction::Reverse => self
-                .snapshot
-                .range::<&[u8], _>(self.keyspace, (Bound::Unbounded, bound))
-                .rev()
-                .take(limit)
-                .try_for_each(&mut lend)?,
+            Direction::Forward => walk(entries, limit, f),
+            Direction::Reverse => walk(entries.rev(), limit, f),
         }
-        Ok(walked)
     }
 }
 

@@ -10,14 +10,13 @@
 //! transaction belongs to its thread (the fast kind, `WithTls`), so that a thread
 //! that holds a scanner cannot `get` meanwhile: LMDB answers `MDB_BAD_RSLOT`.
 
-use std::ops::Bound;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
+use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
 
 const VERSION: &str = "0.23.1";
 const READERS_MAX: u32 = 256;
@@ -177,29 +176,13 @@ impl Scanner for LmdbScanner<'_> {
         from: Option<&[u8]>,
         direction: Direction,
         limit: usize,
-        mut f: impl FnMut(&[u8], &[u8]),
+        f: impl FnMut(&[u8], &[u8]),
     ) -> Result<usize> {
-        let bound = from.map_or(Bound::Unbounded, Bound::Included);
-        let mut walked = 0;
-        let mut lend = |entry: heed::Result<(&[u8], &[u8])>| -> Result<()> {
-            let (key, value) = entry?;
-            f(key, value);
-            walked += 1;
-            Ok(())
-        };
+        let (bounds, read) = (bounds(from, direction), &self.transaction);
         match direction {
-            Direction::Forward => self
-                .tree
-                .range(&self.transaction, &(bound, Bound::Unbounded))?
-                .take(limit)
-                .try_for_each(&mut lend)?,
-            Direction::Reverse => self
-                .tree
-                .rev_range(&self.transaction, &(Bound::Unbounded, bound))?
-                .take(limit)
-                .try_for_each(&mut lend)?,
+            Direction::Forward => walk(self.tree.range(read, &bounds)?, limit, f),
+            Direction::Reverse => walk(self.tree.rev_range(read, &bounds)?, limit, f),
         }
-        Ok(walked)
     }
 }
 

@@ -7,6 +7,8 @@
 //! multi-get, lending iterators), so that nobody loses by the adapter.
 
 use std::fmt;
+#[cfg(any(feature = "fjall", feature = "lmdb", feature = "sled"))]
+use std::ops::Bound;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -162,6 +164,32 @@ pub trait Scanner {
         limit: usize,
         f: impl FnMut(&[u8], &[u8]),
     ) -> Result<usize>;
+}
+
+/// The range that a scan from `from` covers.
+#[cfg(any(feature = "fjall", feature = "lmdb", feature = "sled"))]
+fn bounds(from: Option<&[u8]>, direction: Direction) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    let bound = from.map_or(Bound::Unbounded, Bound::Included);
+    match direction {
+        Direction::Forward => (bound, Bound::Unbounded),
+        Direction::Reverse => (Bound::Unbounded, bound),
+    }
+}
+
+/// Lends up to `limit` entries of an engine's iterator to `f`; returns their number.
+#[cfg(any(feature = "fjall", feature = "lmdb", feature = "sled"))]
+fn walk<K: AsRef<[u8]>, V: AsRef<[u8]>, E: Into<anyhow::Error>>(
+    entries: impl Iterator<Item = std::result::Result<(K, V), E>>,
+    limit: usize,
+    mut f: impl FnMut(&[u8], &[u8]),
+) -> Result<usize> {
+    let mut walked = 0;
+    for entry in entries.take(limit) {
+        let (key, value) = entry.map_err(Into::into)?;
+        f(key.as_ref(), value.as_ref());
+        walked += 1;
+    }
+    Ok(walked)
 }
 
 /// Something that is done with an engine whose type is chosen at run time.

@@ -4,13 +4,12 @@
 //! scan sees what is written meanwhile, and a write without sync stays in the
 //! process until its log buffer of 512 KiB is full or half a second has passed.
 
-use std::ops::Bound;
 use std::path::Path;
 
 use anyhow::Result;
-use sled::{Batch, Db, IVec};
+use sled::{Batch, Db};
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
+use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
 
 const VERSION: &str = "0.34.7";
 const CACHE_BYTES: u64 = 2 << 30;
@@ -108,30 +107,13 @@ impl Scanner for SledScanner<'_> {
         from: Option<&[u8]>,
         direction: Direction,
         limit: usize,
-        mut f: impl FnMut(&[u8], &[u8]),
+        f: impl FnMut(&[u8], &[u8]),
     ) -> Result<usize> {
-        let bound = from.map_or(Bound::Unbounded, Bound::Included);
-        let mut walked = 0;
-        let mut lend = |entry: sled::Result<(IVec, IVec)>| -> Result<()> {
-            let (key, value) = entry?;
-            f(&key, &value);
-            walked += 1;
-            Ok(())
-        };
+        let entries = self.db.range::<&[u8], _>(bounds(from, direction));
         match direction {
-            Direction::Forward => self
-                .db
-                .range::<&[u8], _>((bound, Bound::Unbounded))
-                .take(limit)
-                .try_for_each(&mut lend)?,
-            Direction::Reverse => self
-                .db
-                .range::<&[u8], _>((Bound::Unbounded, bound))
-                .rev()
-                .take(limit)
-                .try_for_each(&mut lend)?,
+            Direction::Forward => walk(entries, limit, f),
+            Direction::Reverse => walk(entries.rev(), limit, f),
         }
-        Ok(walked)
     }
 }
 
