@@ -10,7 +10,7 @@ use super::data::{Key, KeyKind, TableFile};
 use crate::error::Result;
 use crate::iterator::{InternalIterator, MergingIter, RunIter};
 use crate::support::{Cycle, draws, mix};
-use crate::types::key::{InternalKeyRef, SeqType, ValueType};
+use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, ValueType};
 
 const KEYS: u64 = 1 << 18;
 const PROBES: u64 = 1 << 18;
@@ -27,7 +27,9 @@ fn merged(keys: &[Key], k: u64) -> Merged {
         let table = TableFile::write(dir.path(), 1 + run, &keys, seq_type).open();
         RunIter::Table(table.iter(true))
     };
-    MergingIter::new((0..k).map(run).collect())
+    let [first, .., last] = keys else { unreachable!("there are many keys") };
+    let prefixes = PrefixMap::between(first.as_slice(), last.as_slice());
+    MergingIter::new((0..k).map(run).collect(), prefixes)
 }
 
 /// Entries met from wherever the iterator is to the end.

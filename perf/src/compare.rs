@@ -64,22 +64,25 @@ pub(crate) fn execute(args: &CompareArgs) -> Result<()> {
     ensure!(args.rounds > 0, "--rounds must be positive");
     check_equal(&descriptions(&args.engine, &args.data)?, &args.allow_unequal)?;
     let session = Session::start(&args.data.db, args.no_warm)?;
-    let mut rounds = vec![Vec::new(); args.rounds];
+    let parameters = args.data.parameters(&data);
+    let mut comparison = Comparison { machine: session.machine()?, parameters, rounds: Vec::new() };
     let total = (args.rounds * args.engine.len()) as u64;
     let style = ProgressStyle::with_template("[{pos}/{len}] {msg} {elapsed}, {eta} left")?;
     let bar = ProgressBar::new(total).with_style(style);
-    for (r, round) in rounds.iter_mut().enumerate() {
+    for r in 0..args.rounds {
+        let mut round = Vec::new();
         for engine in turn(&args.engine, r) {
             bar.set_message(format!("round {} {engine}", r + 1));
             round.push(child(args, engine, session.dir())?);
             bar.inc(1);
         }
+        // After each round: whoever has to stop keeps the whole rounds before.
+        comparison.rounds.push(round);
+        comparison.machine = session.machine()?;
+        write_json(&args.json, &ResultFile::Comparison(comparison.clone()))?;
     }
     bar.finish_and_clear();
-    let machine = session.machine()?;
-    let comparison = Comparison { machine, parameters: args.data.parameters(&data), rounds };
     println!("{}", report::summary(&comparison));
-    write_json(&args.json, &ResultFile::Comparison(comparison))?;
     println!("{}", args.json.display());
     Ok(())
 }

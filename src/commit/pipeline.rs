@@ -43,7 +43,7 @@ use crate::commit::sync::GroupSync;
 use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::env::WalRange;
 use crate::error::{Error, Result};
-use crate::memtable::{ArenaRange, MemTable, MemTablePool};
+use crate::memtable::{ArenaRange, Entry, MemTable, MemTablePool};
 use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
@@ -71,6 +71,13 @@ pub(crate) struct Target {
     pub(crate) family: u32,
     pub(crate) mem: Arc<MemTable>,
     pub(crate) range: ArenaRange,
+}
+
+impl Target {
+    #[inline]
+    pub(crate) fn insert(&mut self, group: &[Entry<'_>]) {
+        self.mem.insert_group(&mut self.range, group);
+    }
 }
 
 /// The targets of a write; the common case of one needs no allocation.

@@ -4,6 +4,7 @@ use crate::batch::{FamilyTotals, SingleEntry, WriteBatch, encode_header};
 use crate::commit::pipeline::{Commit, Target, Targets};
 use crate::env::WalRange;
 use crate::error::Result;
+use crate::memtable::{Entry, GROUP_MAX};
 use crate::types::key::{SeqType, SequenceNumber, ValueType, hash_key};
 use crate::wal::writer::LogWriter;
 
@@ -84,10 +85,20 @@ impl Commit for Batch<'_> {
 
     fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
         let entries = self.0.entries().map(|e| e.expect("a batch decodes what it encoded"));
+        // Neighbours of one family go in together.
+        let (mut group, mut len, mut family) = ([Entry::default(); GROUP_MAX], 0, 0);
         for (sequence, entry) in (first..).zip(entries) {
-            let Target { mem, range, .. } = targets.of(entry.cf);
+            if len == GROUP_MAX || len > 0 && entry.cf != family {
+                targets.of(family).insert(&group[..len]);
+                len = 0;
+            }
             let seq_type = SeqType::new(sequence, entry.value_type);
-            mem.insert(range, hash_key(entry.key), entry.key, seq_type, entry.value);
+            let (hash, key, value) = (hash_key(entry.key), entry.key, entry.value);
+            group[len] = Entry { hash, key, seq_type, value };
+            (len, family) = (len + 1, entry.cf);
+        }
+        if len > 0 {
+            targets.of(family).insert(&group[..len]);
         }
     }
 }

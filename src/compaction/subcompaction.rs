@@ -51,7 +51,7 @@ fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
 /// Merges the plan's entries of `range` into new tables.
 pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileMeta>>> {
     let Shared { context, options, plan, .. } = *shared;
-    let mut entries = MergingIter::new(runs(plan));
+    let mut entries = MergingIter::new(runs(plan), shared.version.prefixes().clone());
     match &range.start {
         Some(start) => entries.seek(InternalKeyRef::new(start, SeqType::NEWEST))?,
         None => entries.seek_to_first()?,

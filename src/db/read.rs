@@ -283,8 +283,9 @@ pub struct Cursor {
 impl Cursor {
     fn new(window: &Window) -> Cursor {
         let (lower, upper) = (window.lower.clone(), window.upper.clone());
+        let prefixes = window.super_version.version.prefixes().clone();
         Cursor {
-            entries: DbIter::new(window.runs(), window.sequence, lower, upper),
+            entries: DbIter::new(window.runs(), prefixes, window.sequence, lower, upper),
             refusal: window.refusal,
             _super_version: Arc::clone(&window.super_version),
         }

@@ -1,14 +1,18 @@
 //! Log files on the operating system's file system.
 //!
-//! 1. When `open` returns, every byte up to the capacity is allocated and has
-//!    been written, and the file's metadata is durable. So a store into the
-//!    mapping cannot meet a full disk (which would be a SIGBUS), and a later
-//!    `fdatasync` commits no metadata: it is one write of the dirty pages.
-//!    (Copy-on-write file systems allocate again at writeback; there a full
-//!    disk shows as a failed sync.)
-//! 2. New space is written with zeros in 64 KiB pieces, for the page cache then
-//!    keeps 64 KiB folios. Zeros are also what marks the end of a log.
-//! 3. A mapped file is synced by `fdatasync` too: shared mappings of a file
+//! 1. When `open` returns, every byte up to the capacity is allocated and the
+//!    file's metadata is durable. So a store into the mapping cannot meet a full
+//!    disk, which would be a SIGBUS. (Copy-on-write file systems allocate again
+//!    at writeback; there a full disk shows as a failed sync.)
+//! 2. What has been written once is overwritten in place, and an `fdatasync`
+//!    commits no metadata: it is one write of the dirty pages. A new file has
+//!    that only in front, so that opening a database does not wait for a whole
+//!    log; `write_zeros` completes one that is prepared ahead of its use. Behind
+//!    the front the first sync of each populated stretch commits its extents.
+//! 3. New space is written with zeros in 64 KiB pieces, for the page cache then
+//!    keeps 64 KiB folios. Zeros are also what marks the end of a log, and what
+//!    space reads as that is allocated and was never written.
+//! 4. A mapped file is synced by `fdatasync` too: shared mappings of a file
 //!    mark its pages dirty at the first store after each cleaning.
 
 use std::io;
@@ -26,6 +30,8 @@ use super::{WalBackend, WalFile};
 
 /// Length of the writes of zeros.
 const ZEROS_LEN: usize = 64 << 10;
+/// Bytes of a new file that are written when it is opened.
+const FRONT_LEN: u64 = 1 << 20;
 
 /// Opens a log file as [`Env::open_wal`](super::Env::open_wal) says.
 pub(super) fn open_wal(
@@ -39,42 +45,53 @@ pub(super) fn open_wal(
         return Err(Errno::INVAL.into());
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let file = if recycle {
+    let (file, written) = if recycle {
         let file = retry_on_intr(|| open(path, flags, Mode::empty()))?;
         let old_len = rustix::fs::fstat(&file)?.st_size as u64;
-        allocate(&file, old_len, capacity)?;
-        file
+        let written = allocate(&file, old_len, capacity)?;
+        (file, written)
     } else {
         let flags = flags | OFlags::CREATE | OFlags::TRUNC;
         let file = retry_on_intr(|| open(path, flags, FILE_MODE))?;
-        if let Err(e) = allocate(&file, 0, capacity) {
-            // A log without its space is of no use. The first error counts.
-            let _ = unlink(path);
-            return Err(e);
+        match allocate(&file, 0, capacity) {
+            Ok(written) => (file, written),
+            Err(e) => {
+                // A log without its space is of no use. The first error counts.
+                let _ = unlink(path);
+                return Err(e);
+            }
         }
-        file
     };
     let mapping = if mapped { map(&file, len)? } else { None };
-    Ok(Arc::new(WalFile::with_mapping(Box::new(PosixWal { file }), mapping, capacity)))
+    let backend = Box::new(PosixWal { file, written, capacity });
+    Ok(Arc::new(WalFile::with_mapping(backend, mapping, capacity)))
 }
 
-/// Makes invariant 1 true of a file of which `old_len` bytes are written.
-fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<()> {
+/// Makes invariant 1 true of a file of `old_len` bytes. Returns how far it is
+/// taken for written.
+fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
     check_size_limit(capacity)?;
-    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
-        // Without support the zeros below allocate.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+    let written = match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
+        Ok(()) => FRONT_LEN.min(capacity).max(old_len),
+        // Without support zeros allocate.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => capacity,
         Err(e) => return Err(e.into()),
-    }
+    };
+    write_zeros(file, old_len, written)?;
+    retry_on_intr(|| fsync(file))?;
+    Ok(written)
+}
+
+fn write_zeros(file: &OwnedFd, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; ZEROS_LEN];
-    let mut offset = old_len;
-    while offset < capacity {
+    let mut offset = from;
+    while offset < to {
         // Up to the next multiple of the piece, so that the pieces are aligned.
-        let piece = (ZEROS_LEN as u64 - offset % ZEROS_LEN as u64).min(capacity - offset);
+        let piece = (ZEROS_LEN as u64 - offset % ZEROS_LEN as u64).min(to - offset);
         write_all_at(file, &zeros[..piece as usize], offset)?;
         offset += piece;
     }
-    Ok(retry_on_intr(|| fsync(file))?)
+    Ok(())
 }
 
 /// `None` where the file system has no shared writable mappings.
@@ -90,6 +107,9 @@ fn map(file: &OwnedFd, len: usize) -> io::Result<Option<WalMapping>> {
 #[derive(Debug)]
 struct PosixWal {
     file: OwnedFd,
+    /// Bytes from the front that are not only allocated but written.
+    written: u64,
+    capacity: u64,
 }
 
 impl WalBackend for PosixWal {
@@ -99,6 +119,14 @@ impl WalBackend for PosixWal {
 
     fn sync(&self) -> io::Result<()> {
         sync_data(&self.file)
+    }
+
+    fn write_zeros(&self) -> io::Result<()> {
+        if self.written < self.capacity {
+            write_zeros(&self.file, self.written, self.capacity)?;
+            retry_on_intr(|| fsync(&self.file))?;
+        }
+        Ok(())
     }
 
     fn populate(&self, _offset: u64, _len: u64) -> io::Result<()> {

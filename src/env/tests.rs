@@ -251,6 +251,7 @@ fn a_recycled_log_keeps_its_bytes_and_may_grow() {
         for mapped in [false, true] {
             let path = dir.join("log");
             let log = env.open_wal(&path, 70_000, mapped, false).unwrap();
+            log.write_zeros().unwrap();
             assert!(env.read(&path).unwrap().iter().all(|b| *b == 0));
             let mut range = log.reserve(70_000).unwrap();
             assert!(log.reserve(1).is_none());
@@ -277,6 +278,28 @@ fn a_recycled_log_keeps_its_bytes_and_may_grow() {
         assert_eq!(kind(env.open_wal(&dir.join("x"), 0, true, false)), ErrorKind::InvalidInput);
         assert!(!env.exists(&dir.join("x")).unwrap());
     });
+}
+
+#[test]
+fn a_log_in_front_and_behind_its_written_part_reads_as_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, path, len) = (PosixEnv::new(), dir.path().join("log"), 3 << 20);
+    for complete in [false, true] {
+        let log = env.open_wal(&path, len, true, false).unwrap();
+        if complete {
+            log.write_zeros().unwrap();
+        }
+        let bytes = env.read(&path).unwrap();
+        assert!(bytes.len() as u64 == len && bytes.iter().all(|b| *b == 0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "before the file is in use")]
+fn zeros_are_refused_once_there_may_be_records() {
+    let log = SimEnv::new().open_wal(Path::new("/a"), 100, true, false).unwrap();
+    let _range = log.reserve(10).unwrap();
+    let _panics = log.write_zeros();
 }
 
 #[test]

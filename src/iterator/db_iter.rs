@@ -1,19 +1,236 @@
 //! The user's view of a family at one sequence number: one entry a key, no
 //! tombstones, within bounds.
 //!
-//! Forward, the merged runs stand *on* the entry shown. Backward, versions of a
+//! Merged, forward, the runs stand *on* the entry shown. Backward, versions of a
 //! key arrive oldest first, so the newest visible one is known only after
 //! stepping past it: the runs then stand *before* the shown key's versions and
 //! the entry itself is kept, pinned.
 //!
 //! A *plain* state, one run of which every entry is a put, visible, and alone
 //! with its key (as its tables' properties tell: what a settled level is), needs
-//! none of this: the run stands on the entry shown in both directions.
+//! none of this: the run stands on the entry shown in both directions, and a
+//! step is the run's and a comparison with the bound, if there is one.
 
 use crate::error::Result;
 use crate::iterator::{InternalIterator, MergingIter, RunIter};
-use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
+use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, SequenceNumber};
 use crate::types::slice::Slice;
+
+/// What is shown: from `lower` (inclusive) to `upper` (exclusive).
+#[derive(Debug)]
+struct Bounds {
+    lower: Option<Slice>,
+    upper: Option<Slice>,
+}
+
+impl Bounds {
+    #[inline]
+    fn is_below(&self, key: &[u8]) -> bool {
+        self.lower.as_ref().is_some_and(|lower| key < &**lower)
+    }
+
+    #[inline]
+    fn is_above(&self, key: &[u8]) -> bool {
+        self.upper.as_ref().is_some_and(|upper| key >= &**upper)
+    }
+}
+
+/// Shows what a reader at one sequence sees.
+#[derive(Debug)]
+pub(crate) enum DbIter {
+    Plain(PlainIter),
+    Merged(MergedIter),
+}
+
+/// Runs one method on whichever it is.
+macro_rules! either {
+    ($self:ident, $iter:ident => $do:expr) => {
+        match $self {
+            DbIter::Plain($iter) => $do,
+            DbIter::Merged($iter) => $do,
+        }
+    };
+}
+
+impl DbIter {
+    /// `prefixes` should skip what the keys have in common.
+    pub(crate) fn new(
+        mut runs: Vec<RunIter>,
+        prefixes: PrefixMap,
+        sequence: SequenceNumber,
+        lower: Option<Slice>,
+        upper: Option<Slice>,
+    ) -> DbIter {
+        let bounds = Bounds { lower, upper };
+        if let [run] = &runs[..]
+            && run.is_plain(sequence)
+        {
+            let run = runs.remove(0);
+            return DbIter::Plain(PlainIter { run, bounds, valid: false });
+        }
+        DbIter::Merged(MergedIter {
+            runs: MergingIter::new(runs, prefixes),
+            read: SeqType::for_read(sequence),
+            bounds,
+            position: Position::Invalid,
+            skip: Vec::new(),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        either!(self, iter => iter.valid())
+    }
+
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        either!(self, iter => iter.seek_to_first())
+    }
+
+    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        either!(self, iter => iter.seek_to_last())
+    }
+
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
+        either!(self, iter => iter.seek(key))
+    }
+
+    pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        either!(self, iter => iter.seek_for_prev(key))
+    }
+
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<()> {
+        either!(self, iter => iter.next())
+    }
+
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        either!(self, iter => iter.prev())
+    }
+
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        either!(self, iter => iter.key())
+    }
+
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        either!(self, iter => iter.value())
+    }
+
+    /// Key and value with their owners.
+    pub(crate) fn entry(&self) -> (Slice, Slice) {
+        either!(self, iter => iter.entry())
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct PlainIter {
+    run: RunIter,
+    bounds: Bounds,
+    valid: bool,
+}
+
+impl PlainIter {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.valid
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.valid = false;
+        match &self.bounds.lower {
+            Some(lower) => self.run.seek(InternalKeyRef::new(lower, SeqType::NEWEST))?,
+            None => self.run.seek_to_first()?,
+        }
+        self.show_below_upper();
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.valid = false;
+        match &self.bounds.upper {
+            Some(upper) => self.run.seek_for_prev(InternalKeyRef::new(upper, SeqType::NEWEST))?,
+            None => self.run.seek_to_last()?,
+        }
+        self.show_from_lower();
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        if self.bounds.is_below(key) {
+            return self.seek_to_first();
+        }
+        self.valid = false;
+        self.run.seek(InternalKeyRef::new(key, SeqType::NEWEST))?;
+        self.show_below_upper();
+        Ok(())
+    }
+
+    fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        if self.bounds.is_above(key) {
+            return self.seek_to_last();
+        }
+        self.valid = false;
+        self.run.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST))?;
+        self.show_from_lower();
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        assert!(self.valid, "next on an iterator that is not valid");
+        self.valid = false;
+        self.run.next()?;
+        self.show_below_upper();
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        assert!(self.valid, "prev on an iterator that is not valid");
+        self.valid = false;
+        self.run.prev()?;
+        self.show_from_lower();
+        Ok(())
+    }
+
+    #[inline]
+    fn show_below_upper(&mut self) {
+        self.valid = self.run.valid() && !self.bounds.is_above(self.run.user_key());
+    }
+
+    #[inline]
+    fn show_from_lower(&mut self) {
+        self.valid = self.run.valid() && !self.bounds.is_below(self.run.user_key());
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        assert!(self.valid, "key of an iterator that is not valid");
+        self.run.user_key()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        assert!(self.valid, "value of an iterator that is not valid");
+        self.run.value()
+    }
+
+    fn entry(&self) -> (Slice, Slice) {
+        assert!(self.valid, "entry of an iterator that is not valid");
+        (self.run.pinned_key(), self.run.pinned_value())
+    }
+}
 
 #[derive(Debug)]
 enum Position {
@@ -27,64 +244,43 @@ enum Position {
     },
 }
 
-/// Shows what a reader at one sequence sees.
+/// See the module's text.
 #[derive(Debug)]
-pub(crate) struct DbIter {
+pub(crate) struct MergedIter {
     runs: MergingIter<RunIter>,
     read: SeqType,
-    plain: bool,
-    /// Inclusive.
-    lower: Option<Slice>,
-    /// Exclusive.
-    upper: Option<Slice>,
+    bounds: Bounds,
     position: Position,
     /// The key whose remaining versions are skipped; kept for its capacity.
     skip: Vec<u8>,
 }
 
-impl DbIter {
-    pub(crate) fn new(
-        runs: Vec<RunIter>,
-        sequence: SequenceNumber,
-        lower: Option<Slice>,
-        upper: Option<Slice>,
-    ) -> DbIter {
-        DbIter {
-            plain: matches!(&runs[..], [run] if run.is_plain(sequence)),
-            runs: MergingIter::new(runs),
-            read: SeqType::for_read(sequence),
-            lower,
-            upper,
-            position: Position::Invalid,
-            skip: Vec::new(),
-        }
-    }
-
+impl MergedIter {
     #[inline]
-    pub(crate) fn valid(&self) -> bool {
+    fn valid(&self) -> bool {
         !matches!(self.position, Position::Invalid)
     }
 
-    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+    fn seek_to_first(&mut self) -> Result<()> {
         self.position = Position::Invalid;
-        match &self.lower {
+        match &self.bounds.lower {
             Some(lower) => self.runs.seek(InternalKeyRef::new(lower, SeqType::NEWEST))?,
             None => self.runs.seek_to_first()?,
         }
         self.find_forward(false)
     }
 
-    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+    fn seek_to_last(&mut self) -> Result<()> {
         self.position = Position::Invalid;
-        match &self.upper {
+        match &self.bounds.upper {
             Some(upper) => self.runs.seek_for_prev(InternalKeyRef::new(upper, SeqType::NEWEST))?,
             None => self.runs.seek_to_last()?,
         }
         self.find_backward()
     }
 
-    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        if self.lower.as_ref().is_some_and(|lower| key < &**lower) {
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        if self.bounds.is_below(key) {
             return self.seek_to_first();
         }
         self.position = Position::Invalid;
@@ -92,8 +288,8 @@ impl DbIter {
         self.find_forward(false)
     }
 
-    pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
-        if self.upper.as_ref().is_some_and(|upper| key >= &**upper) {
+    fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        if self.bounds.is_above(key) {
             return self.seek_to_last();
         }
         self.position = Position::Invalid;
@@ -101,15 +297,8 @@ impl DbIter {
         self.find_backward()
     }
 
-    /// # Panics
-    /// If the iterator is not valid.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<()> {
-        if self.plain && self.valid() {
-            self.position = Position::Invalid;
-            self.runs.next()?;
-            return self.find_forward(false);
-        }
+    fn next(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("next on an iterator that is not valid"),
             Position::OnEntry => {
@@ -130,15 +319,8 @@ impl DbIter {
         self.find_forward(true)
     }
 
-    /// # Panics
-    /// If the iterator is not valid.
     #[inline]
-    pub(crate) fn prev(&mut self) -> Result<()> {
-        if self.plain && self.valid() {
-            self.position = Position::Invalid;
-            self.runs.prev()?;
-            return self.find_backward();
-        }
+    fn prev(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("prev on an iterator that is not valid"),
             Position::Backward { .. } => {}
@@ -157,16 +339,9 @@ impl DbIter {
     /// `skipping`, past what is left of the key in `self.skip`.
     #[inline]
     fn find_forward(&mut self, mut skipping: bool) -> Result<()> {
-        if self.plain {
-            let inside = |key| self.upper.as_ref().is_none_or(|upper| key < &**upper);
-            if self.runs.valid() && inside(self.runs.user_key()) {
-                self.position = Position::OnEntry;
-            }
-            return Ok(());
-        }
         while self.runs.valid() {
             let key = self.runs.user_key();
-            if self.upper.as_ref().is_some_and(|upper| key >= &**upper) {
+            if self.bounds.is_above(key) {
                 return Ok(());
             }
             let seq_type = self.runs.seq_type();
@@ -188,16 +363,9 @@ impl DbIter {
     /// visible version is a put.
     #[inline]
     fn find_backward(&mut self) -> Result<()> {
-        if self.plain {
-            let inside = |key| self.lower.as_ref().is_none_or(|lower| key >= &**lower);
-            if self.runs.valid() && inside(self.runs.user_key()) {
-                self.position = Position::OnEntry;
-            }
-            return Ok(());
-        }
         while self.runs.valid() {
             let key = self.runs.pinned_key();
-            if self.lower.as_ref().is_some_and(|lower| key < *lower) {
+            if self.bounds.is_below(&key) {
                 return Ok(());
             }
             let mut newest = None;
@@ -216,10 +384,8 @@ impl DbIter {
         Ok(())
     }
 
-    /// # Panics
-    /// If the iterator is not valid.
     #[inline]
-    pub(crate) fn key(&self) -> &[u8] {
+    fn key(&self) -> &[u8] {
         match &self.position {
             Position::Invalid => panic!("key of an iterator that is not valid"),
             Position::OnEntry => self.runs.user_key(),
@@ -227,10 +393,8 @@ impl DbIter {
         }
     }
 
-    /// # Panics
-    /// If the iterator is not valid.
     #[inline]
-    pub(crate) fn value(&self) -> &[u8] {
+    fn value(&self) -> &[u8] {
         match &self.position {
             Position::Invalid => panic!("value of an iterator that is not valid"),
             Position::OnEntry => self.runs.value(),
@@ -238,8 +402,7 @@ impl DbIter {
         }
     }
 
-    /// Key and value with their owners.
-    pub(crate) fn entry(&self) -> (Slice, Slice) {
+    fn entry(&self) -> (Slice, Slice) {
         match &self.position {
             Position::Invalid => panic!("entry of an iterator that is not valid"),
             Position::OnEntry => (self.runs.pinned_key(), self.runs.pinned_value()),

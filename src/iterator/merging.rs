@@ -1,11 +1,16 @@
 //! Several sorted runs as one.
 //!
-//! Moving forward, `current` is the run with the smallest key and `rival` the
-//! smallest among the others. Only the current run moves, so the rival stays
-//! what it is: one comparison a step while the current run keeps the lead, and
-//! a pass over the runs when it loses it. Runs number a handful (memtables, L0
-//! files, one a level), so that pass beats a heap. Backward is the mirror
-//! image. Turning round re-seeks the other runs past the current key.
+//! `order` lists the valid runs in the order of their entries, the leader first.
+//! Only the leader moves; then it is compared with the second, and only if it
+//! lost the lead its new place is found, by bisection: one comparison a step
+//! while it leads, some log2 of the number of runs otherwise. Runs number a
+//! handful (memtables, L0 files, one a level), so that moving a few places
+//! beats a heap or a tree of losers. Backward is the mirror image. Turning
+//! round re-seeks the other runs past the current key.
+//!
+//! A comparison looks at the heads first: integers of the keys by a monotone
+//! map ([`PrefixMap`]), kept in `order`. Whatever the map, only equal heads need
+//! the keys themselves; a map that suits the keys makes those rare.
 //!
 //! Equal internal keys cannot occur in two runs of one state of the database;
 //! if damage makes them, both are returned, the earlier run's first.
@@ -14,7 +19,7 @@ use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::iterator::InternalIterator;
-use crate::types::key::{InternalKeyRef, SeqType};
+use crate::types::key::{InternalKeyRef, PrefixMap, SeqType};
 use crate::types::slice::Slice;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,65 +28,89 @@ enum Direction {
     Backward,
 }
 
+/// A valid run, with its entry's head.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    head: u64,
+    run: usize,
+}
+
 /// Merges runs that are each sorted by internal key.
 #[derive(Debug)]
 pub(crate) struct MergingIter<I> {
     runs: Vec<I>,
+    heads: PrefixMap,
     direction: Direction,
-    current: Option<usize>,
-    rival: Option<usize>,
+    order: Vec<Place>,
 }
 
 impl<I: InternalIterator> MergingIter<I> {
-    pub(crate) fn new(runs: Vec<I>) -> MergingIter<I> {
-        MergingIter { runs, direction: Direction::Forward, current: None, rival: None }
+    /// `heads` should skip what the keys have in common.
+    pub(crate) fn new(runs: Vec<I>, heads: PrefixMap) -> MergingIter<I> {
+        let order = Vec::with_capacity(runs.len());
+        MergingIter { runs, heads, direction: Direction::Forward, order }
     }
 
-    /// Whether run `a` comes before run `b` in the current direction.
+    /// Whether `a` comes before `b` in the current direction.
     #[inline]
-    fn leads(&self, a: usize, b: usize) -> bool {
-        let (x, y) = (&self.runs[a], &self.runs[b]);
-        let order = x
-            .user_key()
-            .cmp(y.user_key())
-            .then_with(|| y.seq_type().cmp(&x.seq_type()))
-            .then_with(|| a.cmp(&b));
+    fn leads(&self, a: Place, b: Place) -> bool {
+        let order = a.head.cmp(&b.head).then_with(|| self.compare_keys(a.run, b.run));
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,
         }
     }
 
-    /// Finds the leader and its rival among all runs.
-    fn select(&mut self) {
-        (self.current, self.rival) = (None, None);
-        for i in 0..self.runs.len() {
-            if !self.runs[i].valid() {
-                continue;
-            }
-            if self.current.is_none_or(|c| self.leads(i, c)) {
-                (self.rival, self.current) = (self.current, Some(i));
-            } else if self.rival.is_none_or(|r| self.leads(i, r)) {
-                self.rival = Some(i);
+    fn compare_keys(&self, a: usize, b: usize) -> Ordering {
+        let (x, y) = (&self.runs[a], &self.runs[b]);
+        x.user_key()
+            .cmp(y.user_key())
+            .then_with(|| y.seq_type().cmp(&x.seq_type()))
+            .then_with(|| a.cmp(&b))
+    }
+
+    #[inline]
+    fn place(&self, run: usize) -> Place {
+        Place { head: self.heads.map_u64(self.runs[run].user_key()), run }
+    }
+
+    /// Puts all valid runs in order.
+    fn sort(&mut self) {
+        self.order.clear();
+        for run in 0..self.runs.len() {
+            if self.runs[run].valid() {
+                let place = self.place(run);
+                let at = self.order.partition_point(|other| self.leads(*other, place));
+                self.order.insert(at, place);
             }
         }
     }
 
-    /// After the current run moved: the lead is checked, not searched.
+    /// After the leader moved.
     #[inline]
-    fn reselect(&mut self, moved: usize) {
-        match self.rival {
-            None if self.runs[moved].valid() => {}
-            Some(rival) if self.runs[moved].valid() && self.leads(moved, rival) => {}
-            _ => self.select(),
+    fn reorder(&mut self) {
+        let run = self.order[0].run;
+        if !self.runs[run].valid() {
+            self.order.remove(0);
+            return;
+        }
+        if self.order.len() == 1 {
+            return;
+        }
+        let place = self.place(run);
+        self.order[0] = place;
+        if !self.leads(place, self.order[1]) {
+            // The second leads now; the place is behind it.
+            let behind = self.order[2..].partition_point(|other| self.leads(*other, place));
+            self.order[..behind + 2].rotate_left(1);
         }
     }
 
     fn all(&mut self, direction: Direction, f: impl Fn(&mut I) -> Result<()>) -> Result<()> {
-        (self.current, self.rival) = (None, None);
+        self.order.clear();
         self.direction = direction;
         self.runs.iter_mut().try_for_each(f)?;
-        self.select();
+        self.sort();
         Ok(())
     }
 
@@ -113,9 +142,9 @@ impl<I: InternalIterator> MergingIter<I> {
             Direction::Backward => self.runs[at].prev()?,
         }
         if turning {
-            self.select()
+            self.sort();
         } else {
-            self.reselect(at)
+            self.reorder();
         }
         Ok(())
     }
@@ -124,21 +153,21 @@ impl<I: InternalIterator> MergingIter<I> {
     fn step(&mut self, direction: Direction) -> Result<()> {
         let moved = self.advance(direction);
         if moved.is_err() {
-            (self.current, self.rival) = (None, None);
+            self.order.clear();
         }
         moved
     }
 
     #[inline]
     fn current(&self) -> usize {
-        self.current.expect("only a valid iterator is read or moved")
+        self.order.first().expect("only a valid iterator is read or moved").run
     }
 }
 
 impl<I: InternalIterator> InternalIterator for MergingIter<I> {
     #[inline]
     fn valid(&self) -> bool {
-        self.current.is_some()
+        !self.order.is_empty()
     }
 
     fn seek_to_first(&mut self) -> Result<()> {

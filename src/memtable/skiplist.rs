@@ -31,9 +31,10 @@ use super::node::{
     HEIGHT_AT, Node, Version, link_offset, link_prefix, link_to, write_node, write_version,
 };
 use crate::types::key::{PrefixMap, SeqType};
+use crate::util::prefetch::prefetch;
 
 /// A key that is looked for, with its mapping.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Target<'k> {
     pub(super) prefix: u32,
     pub(super) key: &'k [u8],
@@ -50,6 +51,25 @@ struct Tail([AtomicU64; HEIGHT_MAX]);
 struct Splice {
     before: [Offset; HEIGHT_MAX],
     links: [u64; HEIGHT_MAX],
+}
+
+impl Splice {
+    fn new() -> Splice {
+        Splice { before: [HEAD; HEIGHT_MAX], links: [0; HEIGHT_MAX] }
+    }
+}
+
+/// A descent in steps, each of which ends with the fetch of what the next one
+/// reads: the misses of several descents overlap.
+pub(super) struct Search<'a> {
+    before: Node<'a>,
+    level: usize,
+    /// A link known to lead past the key.
+    greater: u64,
+    splice: Splice,
+    found: Option<Node<'a>>,
+    /// The key lies past the last node, probably: nothing to search.
+    past_tail: bool,
 }
 
 #[derive(Debug)]
@@ -258,26 +278,106 @@ impl SkipList {
         seq_type: SeqType,
         value: &[u8],
     ) -> Node<'_> {
+        let mut search = self.search();
+        search.past_tail = true;
+        self.insert_found(&mut search, range, hash, key, seq_type, value)
+    }
+
+    /// A search that has not begun.
+    pub(super) fn search(&self) -> Search<'_> {
+        Search {
+            before: self.head(),
+            level: self.levels() - 1,
+            greater: 0,
+            splice: Splice::new(),
+            found: None,
+            past_tail: false,
+        }
+    }
+
+    /// Takes a search for `target` to the next node it passes, and starts
+    /// fetching that; false when the search has ended.
+    #[inline]
+    pub(super) fn step<'a>(&'a self, search: &mut Search<'a>, target: Target<'_>) -> bool {
+        if search.past_tail {
+            return false;
+        }
+        loop {
+            // SAFETY: `before` is the head, or was reached at this level or
+            // above. Acquire: pairs with the Release in `link_node`.
+            let link = unsafe { search.before.link(search.level) }.load(Ordering::Acquire);
+            if link != search.greater
+                && link_prefix(link) <= target.prefix
+                && let Some(node) = self.follow(link)
+            {
+                let order = if link_prefix(link) < target.prefix {
+                    Order::Less
+                } else {
+                    node.key().cmp(target.key)
+                };
+                match order {
+                    Order::Less => {
+                        search.before = node;
+                        // SAFETY: reached at this level.
+                        prefetch(unsafe { node.link(search.level) });
+                        return true;
+                    }
+                    Order::Equal => {
+                        search.found = Some(node);
+                        return false;
+                    }
+                    Order::Greater => {}
+                }
+            }
+            search.splice.before[search.level] = search.before.offset();
+            search.splice.links[search.level] = link;
+            search.greater = link;
+            if search.level == 0 {
+                return false;
+            }
+            search.level -= 1;
+        }
+    }
+
+    /// Spares a search what its key does not need.
+    #[inline]
+    pub(super) fn look_at_tail(&self, search: &mut Search<'_>, target: Target<'_>) {
+        // Relaxed: nothing is followed; `insert_found` looks again.
+        let last = self.tail.0[0].load(Ordering::Relaxed);
+        search.past_tail = last != 0 && link_prefix(last) < target.prefix;
+    }
+
+    /// As [`insert`](Self::insert), where `search` has ended; it may be out of
+    /// date.
+    pub(super) fn insert_found<'a>(
+        &'a self,
+        search: &mut Search<'a>,
+        range: &mut ArenaRange,
+        hash: u64,
+        key: &[u8],
+        seq_type: SeqType,
+        value: &[u8],
+    ) -> Node<'a> {
         let target = self.target(key);
         let height = draw_height(hash, range.position());
-        let mut splice = Splice { before: [HEAD; HEIGHT_MAX], links: [0; HEIGHT_MAX] };
-        if !self.splice_at_tail(target, height, &mut splice) {
+        let splice = &mut search.splice;
+        if search.past_tail && !self.splice_at_tail(target, height, splice) {
             // SAFETY: the head has every level and precedes every key.
-            let existing = unsafe {
+            search.found = unsafe {
                 self.descend(self.head(), self.levels() - 1, target, |level, before, link| {
                     splice.before[level] = before.offset();
                     splice.links[level] = link;
                 })
             };
-            if let Some(node) = existing {
-                self.insert_version(range, node, seq_type, value);
-                return node;
-            }
+        }
+        if let Some(node) = search.found {
+            self.insert_version(range, node, seq_type, value);
+            return node;
         }
         let space = self.arena.take_node(range, key.len(), value.len(), height);
         // SAFETY: the space was taken just now, for these lengths.
         let node = unsafe { write_node(&self.arena, space, key, seq_type, value) };
-        match self.link_node(node, target, &splice) {
+        match self.link_node(node, target, &search.splice) {
             None => node,
             Some(winner) => {
                 // The node stays unreachable; its version serves.

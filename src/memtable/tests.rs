@@ -23,14 +23,28 @@ fn read<'a>(table: &'a MemTable, key: &[u8], n: u64) -> Option<(SeqType, &'a [u8
     table.get(key, hash_key(key), SeqType::for_read(n))
 }
 
+/// Inserts entries one by one, or in groups if they are many.
+fn insert(table: &MemTable, range: &mut ArenaRange, batch: &[(Vec<u8>, u64, Vec<u8>)]) {
+    for group in batch.chunks(if batch.len() > 2 { GROUP_MAX } else { 1 }) {
+        let mut entries = [Entry::default(); GROUP_MAX];
+        for ((key, n, value), e) in group.iter().zip(&mut entries) {
+            *e = Entry { hash: hash_key(key), key, seq_type: seq(*n), value };
+        }
+        match group {
+            [(key, n, value)] => table.insert(range, hash_key(key), key, seq(*n), value),
+            _ => table.insert_group(range, &entries[..group.len()]),
+        }
+    }
+}
+
 /// Puts all entries in the given order and in one reservation each `batch`.
 fn fill(table: &MemTable, entries: &[(Vec<u8>, u64, Vec<u8>)], batch: usize) -> Model {
     let mut model = Model::new();
     for batch in entries.chunks(batch) {
         let bytes = batch.iter().map(|(key, _, value)| key.len() + value.len()).sum();
         let mut range = table.reserve(batch.len(), bytes).expect("room for the batch");
+        insert(table, &mut range, batch);
         for (key, n, value) in batch {
-            table.insert(&mut range, hash_key(key), key, seq(*n), value);
             model.insert((key.clone(), Reverse(seq(*n))), value.clone());
         }
     }
@@ -313,8 +327,8 @@ fn write_all(table: &MemTable, w: u64, count: u64, done: &AtomicU64) {
         let batch: Vec<_> = batch.iter().map(|i| concurrent_entry(w, *i)).collect();
         let bytes = batch.iter().map(|(key, _, value)| key.len() + value.len()).sum();
         let mut range = table.reserve(batch.len(), bytes).expect("room for the batch");
+        insert(table, &mut range, &batch);
         for (key, n, value) in &batch {
-            table.insert(&mut range, hash_key(key), key, seq(*n), value);
             let got = table.get(key, hash_key(key), seq(*n)).expect("own insert is visible");
             assert_eq!(got, (seq(*n), value.as_slice()));
             done.fetch_add(1, Ordering::Release);

@@ -245,6 +245,8 @@ pub(crate) struct Version {
     levels: [Level; LEVELS],
     /// Bit n: level n has files. Lookups skip the other levels untouched.
     occupied: u8,
+    /// Skips what all keys share.
+    prefixes: PrefixMap,
 }
 
 const _: () = assert!(LEVELS <= u8::BITS as usize, "one bit a level");
@@ -253,7 +255,16 @@ impl Version {
     pub(crate) fn new(levels: [Level; LEVELS]) -> Version {
         let bit = |(level, l): (usize, &Level)| u8::from(!l.files.is_empty()) << level;
         let occupied = levels.iter().enumerate().map(bit).fold(0, |all, b| all | b);
-        Version { levels, occupied }
+        let mut version = Version { levels, occupied, prefixes: PrefixMap::default() };
+        if let Some((low, high)) = version.key_range() {
+            version.prefixes = PrefixMap::between(low, high);
+        }
+        version
+    }
+
+    /// A map that tells the keys of all files apart early.
+    pub(crate) fn prefixes(&self) -> &PrefixMap {
+        &self.prefixes
     }
 
     #[inline]

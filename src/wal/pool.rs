@@ -1,10 +1,12 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
 //! Creating a log allocates its space on the device and syncs the directory:
-//! milliseconds. So a thread keeps one spare ready, and a rotation under the
-//! commit lock takes it without a system call. The same thread populates the
-//! pages of the log in use ahead of its writers, and does what takes long
-//! about obsolete logs: unmapping, removing.
+//! milliseconds, and many more to write zeros once over all of it. So once a
+//! quarter of the log in use is used, a thread prepares a spare, and a rotation
+//! under the commit lock takes it without a system call. (Not earlier: opening
+//! does not wait for it, and a small database does not pay for it.) The same
+//! thread populates the pages of the log in use ahead of its writers, and does
+//! what takes long about obsolete logs: unmapping, removing.
 //!
 //! 1. A log is handed out only after its directory entry was synced: what is
 //!    later synced into it cannot be lost with its name.
@@ -39,8 +41,10 @@ use super::{OPENING_LEN, format};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
-/// Retired logs kept for reuse.
-const RETAINED_MAX: usize = 2;
+/// Retired logs kept for reuse: the next spare. Each is a segment of disk.
+const RETAINED_MAX: usize = 1;
+/// The spare is prepared when one part in so many of the log in use is used.
+const SPARE_AT: u64 = 4;
 /// How far past the reserved position a log is populated.
 const POPULATE_AHEAD: u64 = 4 << 20;
 /// Populated in steps of this size, so that each holds the mapping briefly.
@@ -105,7 +109,7 @@ struct Retired {
 }
 
 impl LogPool {
-    /// Starts the thread, which at once prepares the first spare.
+    /// Starts the thread; the first log is made by who takes it.
     pub(crate) fn start(
         env: Arc<dyn Env>,
         dir: &Path,
@@ -115,15 +119,13 @@ impl LogPool {
     ) -> Result<LogPool> {
         // 0 stands for "no log" in an opening record.
         assert_ne!(next_number.load(Ordering::Relaxed), 0, "file numbers begin at 1");
-        // Preparing from the start: the first `take` waits instead of racing.
-        let state = State { want_spare: true, preparing: true, ..State::default() };
         let shared = Arc::new(Shared {
             env,
             dir: dir.into(),
             segment_bytes: segment_bytes.max(OPENING_LEN as u64),
             mapped,
             next_number,
-            state: Mutex::new(state),
+            state: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
         });
@@ -158,14 +160,9 @@ impl LogPool {
         }
         drop(state);
         loop {
-            let log = match shared.prepare(capacity.max(shared.segment_bytes), POPULATE_STEP) {
+            let log = match shared.prepare(capacity.max(shared.segment_bytes), Haste::Awaited) {
                 Ok(log) => log,
-                Err(error) => {
-                    let mut state = shared.state.lock();
-                    state.want_spare = true;
-                    shared.work.notify_one();
-                    return Err(state.failure.take().unwrap_or(error));
-                }
+                Err(error) => return Err(shared.state.lock().failure.take().unwrap_or(error)),
             };
             let mut state = shared.state.lock();
             if log.number() > state.last_taken {
@@ -183,18 +180,19 @@ impl LogPool {
         self.shared.state.lock().check_sync()
     }
 
-    /// Called by writers after each reservation: populates further ahead when
-    /// they come close to what is populated. Two loads and a compare.
+    /// Called by writers after each reservation: has the thread populate
+    /// further ahead when they come close to what is populated, and prepare the
+    /// next log when it will soon be needed. Two loads and a compare.
     #[inline]
     pub(crate) fn note_progress(&self, log: &LogWriter) {
         // Relaxed: a hint; a stale mark costs page faults or one more wake-up.
         if log.end() >= log.wake_at.load(Ordering::Relaxed) {
-            self.wake_to_populate(log);
+            self.wake_thread(log);
         }
     }
 
     #[cold]
-    fn wake_to_populate(&self, log: &LogWriter) {
+    fn wake_thread(&self, log: &LogWriter) {
         // Relaxed: the swap only elects one of those who crossed the mark.
         if log.wake_at.swap(u64::MAX, Ordering::Relaxed) != u64::MAX {
             self.shared.state.lock().want_populate = true;
@@ -267,6 +265,15 @@ impl State {
     }
 }
 
+/// How much is done for a log before it is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// Somebody waits for it.
+    Awaited,
+    /// All that makes its use cheaper.
+    Spare,
+}
+
 /// One piece of the thread's work.
 enum Job {
     Spare,
@@ -286,11 +293,10 @@ impl Drop for EndGuard<'_> {
 }
 
 impl Shared {
-    /// Makes `log` the log in use and asks for the next spare.
+    /// Makes `log` the log in use.
     fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
         state.last_taken = log.number();
         let previous = state.current.replace(Arc::clone(log));
-        state.want_spare = true;
         state.want_populate = true;
         drop(state);
         self.work.notify_one();
@@ -302,7 +308,7 @@ impl Shared {
         let _guard = EndGuard(self);
         while let Some(job) = self.next_job() {
             match job {
-                Job::Populate(log) => log.iter().for_each(|log| self.populate_ahead(log)),
+                Job::Populate(log) => log.iter().for_each(|log| self.keep_ahead(log)),
                 Job::Spare => self.prepare_spare(),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
             }
@@ -338,7 +344,7 @@ impl Shared {
     }
 
     fn prepare_spare(&self) {
-        let prepared = self.prepare(self.segment_bytes, POPULATE_AHEAD);
+        let prepared = self.prepare(self.segment_bytes, Haste::Spare);
         let mut state = self.state.lock();
         state.preparing = false;
         match prepared {

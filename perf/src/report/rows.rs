@@ -16,7 +16,9 @@ use super::targets::{self, Outcome};
 pub(super) const OURS: &str = "aidb";
 const LMDB: &str = "lmdb";
 /// Workloads that do one thing once: their time is what counts.
-const TIMED: &[&str] = &["waitidle", "compact", "reopen"];
+const TIMED: &[&str] = &[WAIT, "compact", "reopen"];
+/// Waits for background work.
+const WAIT: &str = "waitidle";
 
 /// What a row's figures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,12 @@ impl Row {
     }
 
     /// How much better `ours` is than `theirs`, round by round; above 1 is better.
+    /// Waits have no ratio: a wait says how much work an engine had put off, which
+    /// may be none, and those who put it off were faster in the row before.
     pub(super) fn ratio(&self, ours: usize, theirs: usize) -> Option<Spread> {
+        if self.measurement.starts_with(WAIT) {
+            return None;
+        }
         let (ours, theirs) = (&self.values[ours], &self.values[theirs]);
         match self.unit {
             Unit::Rate => paired_ratios(ours, theirs),

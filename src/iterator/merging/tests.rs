@@ -97,21 +97,22 @@ fn take(run: &mut impl InternalIterator, step: &Step) {
 proptest! {
     #[test]
     fn walks_like_one_sorted_run(
-        placed in prop::collection::vec((0u8..10, 0usize..4), 0..40),
+        placed in prop::collection::vec((prop::collection::vec(0u8..10, 1..3), 0usize..4), 0..40),
+        common in prop::collection::vec(0u8..10, 0..2),
         steps in prop::collection::vec(step(), 1..80),
     ) {
         let mut runs: Vec<VecRun> = (0..4).map(|_| VecRun::default()).collect();
         let mut model = VecRun::default();
         for (sequence, (key, run)) in placed.into_iter().enumerate() {
             let seq_type = SeqType::new(sequence as u64, ValueType::Put);
-            let entry = InternalKey { user_key: [key].into(), seq_type };
+            let entry = InternalKey { user_key: key.into(), seq_type };
             runs[run].entries.push(entry.clone());
             model.entries.push(entry);
         }
         for run in runs.iter_mut().chain([&mut model]) {
             run.entries.sort();
         }
-        let mut merged = MergingIter::new(runs);
+        let mut merged = MergingIter::new(runs, PrefixMap::new(&common));
         for s in &steps {
             take(&mut merged, s);
             take(&mut model, s);

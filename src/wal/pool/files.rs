@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RETAINED_MAX, Retired, Shared};
+use super::{
+    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RETAINED_MAX, Retired, SPARE_AT, Shared,
+};
 use crate::error::{Error, Result};
 use crate::wal::log_file_name;
 use crate::wal::writer::LogWriter;
 
 impl Shared {
-    /// A log ready for use, from a retired file if there is one of that size,
-    /// with its first `populate` bytes populated.
-    pub(super) fn prepare(&self, capacity: u64, populate: u64) -> Result<Arc<LogWriter>> {
+    /// A log ready for use, from a retired file if there is one of that size.
+    pub(super) fn prepare(&self, capacity: u64, haste: Haste) -> Result<Arc<LogWriter>> {
         let mut retired = None;
         if capacity == self.segment_bytes {
             retired = self.state.lock().retained.pop();
@@ -29,7 +30,17 @@ impl Shared {
             Some(Ok(log)) => log,
             _ => self.create(capacity, None)?,
         };
-        self.populate(&log, populate);
+        match haste {
+            Haste::Awaited => self.populate(&log, POPULATE_STEP),
+            Haste::Spare => {
+                if let Err(source) = log.file().write_zeros() {
+                    let error = Error::io("write zeros into", log.path(), source);
+                    self.remove(Retired::from(Arc::new(log)));
+                    return Err(error);
+                }
+                self.populate(&log, POPULATE_AHEAD);
+            }
+        }
         Ok(Arc::new(log))
     }
 
@@ -78,12 +89,26 @@ impl Shared {
         log.populated.store(to, Ordering::Relaxed);
         // A hint that fails once is not tried again.
         let more = useful && to < log.capacity();
-        let mark = if more { to.saturating_sub(POPULATE_LOW) } else { u64::MAX };
+        let populate_at = if more { to.saturating_sub(POPULATE_LOW) } else { u64::MAX };
+        let spare_at = log.capacity() / SPARE_AT;
+        let due = log.end() >= spare_at;
+        let mark = if due { populate_at } else { populate_at.min(spare_at) };
         log.wake_at.store(mark, Ordering::Relaxed);
     }
 
+    /// Keeps the log in use, and the next one, ready for the writers.
+    pub(super) fn keep_ahead(&self, log: &LogWriter) {
+        self.populate_ahead(log);
+        // After the mark was set: writers who pass it from now on wake us again.
+        if log.end() >= log.capacity() / SPARE_AT {
+            let mut state = self.state.lock();
+            // Not for a log that was just taken over from.
+            state.want_spare |= state.last_taken == log.number();
+        }
+    }
+
     /// Populates `POPULATE_AHEAD` past what the writers have reserved.
-    pub(super) fn populate_ahead(&self, log: &LogWriter) {
+    fn populate_ahead(&self, log: &LogWriter) {
         loop {
             let populated = log.populated.load(Ordering::Relaxed);
             let due = (log.end() + POPULATE_AHEAD).min(log.capacity());
