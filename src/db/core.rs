@@ -280,8 +280,24 @@ impl Core {
         // Relaxed: a flag; the joins below order everything.
         self.context.cancelled.store(true, Ordering::Relaxed);
         self.scheduler.shutdown();
+        let done = saved.and(synced).and_then(|()| self.leave_nothing_to_replay(pipeline, last));
         pipeline.shutdown_pool();
-        saved.and(synced)
+        done
+    }
+
+    /// If all that was logged is in tables, says so in the manifest, so that the
+    /// next open need not read the log to find that out.
+    fn leave_nothing_to_replay(&self, pipeline: &Pipeline, last: SequenceNumber) -> Result<()> {
+        self.failure.check()?;
+        let Some(log_number) = pipeline.retire_log()? else { return Ok(()) };
+        let edit = VersionEdit {
+            log_number: Some(log_number),
+            last_sequence: Some(last),
+            ..VersionEdit::default()
+        };
+        self.apply(self.versions.lock(), edit, |_| ())?;
+        pipeline.recycle_logs(log_number);
+        Ok(())
     }
 }
 

@@ -12,6 +12,8 @@ use crate::version::Version;
 
 /// Size of a memtable that only serves to learn what a new family's keys share.
 const LEARNING_MEMTABLE_BYTES: usize = 1 << 20;
+/// A log shorter than this is replayed faster than a new one is made.
+const RETIRED_LEN_MIN: u64 = 1 << 20;
 
 impl Pipeline {
     /// Makes the memtables of the families (all, or one) immutable, to be
@@ -89,6 +91,17 @@ impl Pipeline {
         if let Ok(writer) = state.family(family) {
             writer.pending.retain(|p| p.id != id);
         }
+        self.recycle_logs_locked(&mut state, log_number);
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// The manifest says that replay starts at log `log_number`.
+    pub(crate) fn recycle_logs(&self, log_number: u64) {
+        self.recycle_logs_locked(&mut self.state.lock(), log_number);
+    }
+
+    fn recycle_logs_locked(&self, state: &mut State, log_number: u64) {
         let visible = self.visible();
         let is_done = |log: &LiveLog| {
             log.writer.number() < log_number && log.last_sequence.is_some_and(|s| s <= visible)
@@ -98,8 +111,20 @@ impl Pipeline {
                 self.pool.recycle(log.writer);
             }
         }
-        drop(state);
-        self.room.notify_all();
+    }
+
+    /// After [`close`](Self::close): if no memtable holds anything, moves on to
+    /// a log of its own and returns its number, from which replay may start.
+    /// `None` if there is something to replay, or too little to be worth it.
+    pub(crate) fn retire_log(&self) -> Result<Option<u64>> {
+        let mut state = self.state.lock();
+        assert!(state.closed, "nothing is written any more");
+        let mut families = state.families.iter().flatten();
+        if families.any(|w| w.dirty || !w.pending.is_empty()) || state.log.end() < RETIRED_LEN_MIN {
+            return Ok(None);
+        }
+        self.rotate_log(&mut state, 0)?;
+        Ok(Some(state.log.number()))
     }
 
     /// Opens the pipeline for a family.
