@@ -290,6 +290,73 @@ fn the_name_of_a_new_database_is_durable_before_it_is_one() {
     drop(Db::open("db", &options(&env)).unwrap());
 }
 
+// ---- closing ----------------------------------------------------------------
+
+/// Writes 300 entries, and one more unless `clean`, over which it is closed.
+fn written(env: &SimEnv, clean: bool) -> Db {
+    let db = Db::open(PATH, &options(env)).unwrap();
+    for n in 0..300_u64 {
+        db.put(n.to_be_bytes(), [7; 200]).unwrap();
+    }
+    db.flush().unwrap();
+    db.wait_idle().unwrap();
+    if !clean {
+        db.put("one", "more").unwrap();
+        db.sync_wal().unwrap();
+    }
+    db
+}
+
+fn log_numbers(env: &SimEnv) -> Vec<u64> {
+    let number = |(path, _): (PathBuf, _)| path.file_stem()?.to_str()?.parse().ok();
+    files(env, dir(), ".log").into_iter().filter_map(number).collect()
+}
+
+#[test]
+fn a_clean_close_leaves_nothing_to_replay() {
+    for clean in [true, false] {
+        let env = SimEnv::new();
+        let db = written(&env, clean);
+        let (sequence, before) = (db.stats().sequence, log_numbers(&env));
+        db.close().unwrap();
+        let after = log_numbers(&env);
+        if clean {
+            // One that nothing was ever written to.
+            assert!(after.len() == 1 && !before.contains(&after[0]), "{before:?} {after:?}");
+        } else {
+            assert!(after.iter().all(|number| before.contains(number)), "{before:?} {after:?}");
+        }
+        let db = Db::open(PATH, &logged_options(&env)).unwrap();
+        assert_eq!(db.stats().sequence, sequence);
+        assert_eq!(db.iter().count(), 300 + usize::from(!clean));
+        db.put("next", "").unwrap();
+        assert_eq!(db.stats().sequence, sequence + 1);
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn a_close_may_be_cut_off_anywhere() {
+    for clean in [true, false] {
+        let mut images = 0;
+        for step in 1.. {
+            let env = SimEnv::new();
+            let db = written(&env, clean);
+            let sequence = db.stats().sequence;
+            env.crash_at(step, step);
+            db.close().unwrap();
+            let Some(image) = env.take_image() else { break };
+            images += 1;
+            let db = Db::open(PATH, &logged_options(&image)).unwrap();
+            assert_eq!(db.stats().sequence, sequence);
+            assert_eq!(db.iter().count(), 300 + usize::from(!clean));
+            assert_eq!(db.stats().recovery_cut, None);
+            db.close().unwrap();
+        }
+        assert!(images > 0 || !clean, "closing changes something");
+    }
+}
+
 // ---- what recovery finds ------------------------------------------------------
 
 fn manifest(env: &SimEnv) -> PathBuf {

@@ -88,9 +88,26 @@ impl LevelIter {
     }
 
     pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        self.locate(key);
+        self.seek_located(key)
+    }
+
+    pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>) {
         let index = self.files.partition_point(|f| f.largest.as_ref() < key);
         if let Some(table) = self.open(index) {
-            table.seek(key)?;
+            table.locate(key);
+        }
+    }
+
+    pub(crate) fn prefetch_located(&self, key: InternalKeyRef<'_>) {
+        if let Some(table) = &self.table {
+            table.prefetch_located(key);
+        }
+    }
+
+    pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        if let Some(table) = &mut self.table {
+            table.seek_located(key)?;
         }
         self.skip_forward()
     }

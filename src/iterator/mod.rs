@@ -27,6 +27,17 @@ pub(crate) trait InternalIterator {
     fn seek_to_last(&mut self) -> Result<()>;
     /// To the first entry at or after `key`.
     fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()>;
+    /// The first steps of a seek to `key`, as far as they miss no cache, and the
+    /// fetch of what the next one reads. Over several runs, the misses of their
+    /// seeks overlap: `locate` all, `prefetch_located` all, `seek_located` all.
+    fn locate(&mut self, _key: InternalKeyRef<'_>) {}
+    /// After [`locate`](Self::locate) of the same key, once what that asked for
+    /// is there: the fetch of the entry that it is likely to be.
+    fn prefetch_located(&self, _key: InternalKeyRef<'_>) {}
+    /// As `seek`, after [`locate`](Self::locate) of the same key.
+    fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        self.seek(key)
+    }
     /// To the last entry at or before `key`.
     fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()>;
     fn next(&mut self) -> Result<()>;
@@ -98,6 +109,26 @@ macro_rules! looks {
 }
 
 impl InternalIterator for RunIter {
+    fn locate(&mut self, key: InternalKeyRef<'_>) {
+        match self {
+            RunIter::Mem(_) => {}
+            RunIter::Table(run) => run.locate(key),
+            RunIter::Level(run) => run.locate(key),
+        }
+    }
+
+    fn prefetch_located(&self, key: InternalKeyRef<'_>) {
+        match self {
+            RunIter::Mem(_) => {}
+            RunIter::Table(run) => run.prefetch_located(key),
+            RunIter::Level(run) => run.prefetch_located(key),
+        }
+    }
+
+    fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        each_run!(self, run => { run.seek(key); Ok(()) }, run.seek_located(key))
+    }
+
     moves! {
         seek_to_first(), seek_to_last(), next(), prev(),
         seek(key: InternalKeyRef<'_>), seek_for_prev(key: InternalKeyRef<'_>),

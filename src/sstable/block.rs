@@ -20,7 +20,7 @@
 //! 4. A lookup costs two cache misses: header and heads are adjacent, then one
 //!    entry. `find` (a point read) never touches another entry to learn the
 //!    skipped prefix, because it compares whole keys before it says yes;
-//!    `lower_bound` must, because it says "before" and "after".
+//!    `lower_bound` learns it from the entry that it is about to return.
 //! 5. [`Layout::parse`] checks that the arrays lie inside `used` and `used`
 //!    inside the bytes. Offsets are checked one by one when they are used:
 //!    hostile ones give `None`, never a panic.
@@ -326,14 +326,15 @@ impl<'a> Block<'a> {
     /// The first entry at or after `(key, read)`, or `len()`. `None`: damaged.
     pub(crate) fn lower_bound(&self, key: &[u8], read: SeqType) -> Option<u32> {
         let skip = usize::from(self.layout.head_skip);
-        let prefix = self.entry(0)?.0.get(..skip)?;
-        match key.strip_prefix(prefix) {
-            Some(rest) => {
-                let (start, end) = self.ties(head_of(rest));
-                self.bisect(start, end, key, read)
-            }
-            None if key < prefix => Some(0),
-            None => Some(self.len()),
+        let (start, end) = key.get(skip..).map_or((0, 0), |rest| self.ties(head_of(rest)));
+        // Any entry tells the prefix; this one is the answer if the key has it.
+        let prefix = self.entry(start.min(self.len() - 1))?.0.get(..skip)?;
+        if key.starts_with(prefix) {
+            self.bisect(start, end, key, read)
+        } else if key < prefix {
+            Some(0)
+        } else {
+            Some(self.len())
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct TableIter {
     seq_type: SeqType,
     /// Which block is held, or `NO_BLOCK`.
     held: usize,
+    /// The block that `locate` found.
+    located: usize,
     table: Arc<Table>,
     fill_cache: bool,
     /// The file range that was last read ahead.
@@ -45,13 +47,15 @@ pub(crate) struct TableIter {
 impl TableIter {
     pub(super) fn new(table: Arc<Table>, fill_cache: bool) -> TableIter {
         TableIter {
-            block: Pinned::from_vec(vec![]),
+            // Nothing yet; the owner costs no allocation.
+            block: table.region().pin(&table.region()[..0]),
             layout: Layout::default(),
             at: 0,
             end: 0,
             range: EntryRange::default(),
             seq_type: SeqType::default(),
             held: NO_BLOCK,
+            located: NO_BLOCK,
             table,
             fill_cache,
             ahead: (0, 0),
@@ -81,7 +85,24 @@ impl TableIter {
 
     /// To the first entry at or after `key`.
     pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        let mut i = self.table.index().find(key.user_key);
+        self.locate(key);
+        self.seek_located(key)
+    }
+
+    /// Finds the block that `key` belongs to and starts fetching its head.
+    pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>) {
+        self.located = self.table.index().find(key.user_key);
+        self.table.prefetch_block(self.located);
+    }
+
+    /// Starts fetching the entry that `key` is likely to be.
+    pub(crate) fn prefetch_located(&self, key: InternalKeyRef<'_>) {
+        self.table.prefetch_entry(self.located, key.user_key);
+    }
+
+    /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key.
+    pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        let mut i = self.located;
         while self.hold(i)? {
             let at = self.lower_bound(key)?;
             if at < self.layout.len() {

@@ -120,7 +120,8 @@ impl Pipeline {
         let mut state = self.state.lock();
         assert!(state.closed, "nothing is written any more");
         let mut families = state.families.iter().flatten();
-        if families.any(|w| w.dirty || !w.pending.is_empty()) || state.log.end() < RETIRED_LEN_MIN {
+        let short = state.log.end() < RETIRED_LEN_MIN.min(state.log.capacity() / 4);
+        if short || families.any(|w| w.dirty || !w.pending.is_empty()) {
             return Ok(None);
         }
         self.rotate_log(&mut state, 0)?;
