@@ -304,7 +304,7 @@ impl MergedIter {
             Position::OnEntry => {
                 self.skip.clear();
                 self.skip.extend_from_slice(self.runs.user_key());
-                self.runs.next()?;
+                self.runs.next_key()?;
             }
             Position::Backward { key, .. } => {
                 self.skip.clear();
@@ -345,16 +345,20 @@ impl MergedIter {
                 return Ok(());
             }
             let seq_type = self.runs.seq_type();
-            if seq_type <= self.read && !(skipping && key == &*self.skip) {
-                if seq_type.is_put() {
-                    self.position = Position::OnEntry;
-                    return Ok(());
-                }
+            if skipping && key == &*self.skip {
+                self.runs.next_key()?;
+            } else if seq_type > self.read {
+                // Too new; an older version of the key may do.
+                self.runs.next()?;
+            } else if seq_type.is_put() {
+                self.position = Position::OnEntry;
+                return Ok(());
+            } else {
                 self.skip.clear();
                 self.skip.extend_from_slice(key);
                 skipping = true;
+                self.runs.next_key()?;
             }
-            self.runs.next()?;
         }
         Ok(())
     }

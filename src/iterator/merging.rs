@@ -131,16 +131,17 @@ impl<I: InternalIterator> MergingIter<I> {
     }
 
     #[inline]
-    fn advance(&mut self, direction: Direction) -> Result<()> {
+    fn advance(
+        &mut self,
+        direction: Direction,
+        step: impl FnOnce(&mut I) -> Result<()>,
+    ) -> Result<()> {
         let at = self.current();
         let turning = self.direction != direction;
         if turning {
             self.turn(direction)?;
         }
-        match direction {
-            Direction::Forward => self.runs[at].next()?,
-            Direction::Backward => self.runs[at].prev()?,
-        }
+        step(&mut self.runs[at])?;
         if turning {
             self.sort();
         } else {
@@ -150,8 +151,12 @@ impl<I: InternalIterator> MergingIter<I> {
     }
 
     #[inline]
-    fn step(&mut self, direction: Direction) -> Result<()> {
-        let moved = self.advance(direction);
+    fn step(
+        &mut self,
+        direction: Direction,
+        step: impl FnOnce(&mut I) -> Result<()>,
+    ) -> Result<()> {
+        let moved = self.advance(direction, step);
         if moved.is_err() {
             self.order.clear();
         }
@@ -190,12 +195,17 @@ impl<I: InternalIterator> InternalIterator for MergingIter<I> {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        self.step(Direction::Forward)
+        self.step(Direction::Forward, I::next)
+    }
+
+    #[inline]
+    fn next_key(&mut self) -> Result<()> {
+        self.step(Direction::Forward, I::next_key)
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        self.step(Direction::Backward)
+        self.step(Direction::Backward, I::prev)
     }
 
     #[inline]

@@ -42,6 +42,11 @@ pub(crate) trait InternalIterator {
     fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()>;
     fn next(&mut self) -> Result<()>;
     fn prev(&mut self) -> Result<()>;
+    /// As `next`, but may pass further versions of the same user key, where that
+    /// costs nothing: a key that was overwritten thousands of times.
+    fn next_key(&mut self) -> Result<()> {
+        self.next()
+    }
     fn user_key(&self) -> &[u8];
     fn seq_type(&self) -> SeqType;
     fn value(&self) -> &[u8];
@@ -127,6 +132,11 @@ impl InternalIterator for RunIter {
 
     fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         each_run!(self, run => { run.seek(key); Ok(()) }, run.seek_located(key))
+    }
+
+    #[inline]
+    fn next_key(&mut self) -> Result<()> {
+        each_run!(self, run => { run.next_key(); Ok(()) }, run.next())
     }
 
     moves! {

@@ -103,9 +103,14 @@ impl MemTableIter {
         if let Some(older) = self.current_version().older(self.table.list.arena()) {
             self.version = older.offset();
         } else {
-            let after = self.table.list.after(self.current_node()).map(Node::offset);
-            self.enter_newest(after);
+            self.next_key();
         }
+    }
+
+    /// To the newest version of the next key.
+    pub(crate) fn next_key(&mut self) {
+        let after = self.table.list.after(self.current_node()).map(Node::offset);
+        self.enter_newest(after);
     }
 
     pub(crate) fn prev(&mut self) {

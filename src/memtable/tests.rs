@@ -107,6 +107,7 @@ enum Move {
     Seek(Vec<u8>, u64),
     SeekForPrev(Vec<u8>, u64),
     Next(u8),
+    NextKey,
     Prev(u8),
 }
 
@@ -117,6 +118,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (key(), 0..125u64).prop_map(|(k, n)| Move::Seek(k, n)),
         3 => (key(), 0..125u64).prop_map(|(k, n)| Move::SeekForPrev(k, n)),
         4 => (1..9u8).prop_map(Move::Next),
+        2 => Just(Move::NextKey),
         4 => (1..9u8).prop_map(Move::Prev),
     ];
     prop::collection::vec(one, 0..40)
@@ -152,6 +154,13 @@ fn check_moves(table: &Arc<MemTable>, model: &Model, moves: &[Move]) {
                     let Some(place) = at else { break };
                     iter.next();
                     at = (place + 1 < entries.len()).then_some(place + 1);
+                }
+            }
+            Move::NextKey => {
+                if let Some(place) = at {
+                    iter.next_key();
+                    let later = |e: &(Vec<u8>, _, _)| e.0 > entries[place].0;
+                    at = entries.iter().position(later);
                 }
             }
             Move::Prev(times) => {
