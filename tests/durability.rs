@@ -292,10 +292,10 @@ fn the_name_of_a_new_database_is_durable_before_it_is_one() {
 
 // ---- closing ----------------------------------------------------------------
 
-/// Writes 300 entries, and one more unless `clean`, over which it is closed.
+/// Writes 200 entries, most of one log, and one more unless it is to be `clean`.
 fn written(env: &SimEnv, clean: bool) -> Db {
     let db = Db::open(PATH, &options(env)).unwrap();
-    for n in 0..300_u64 {
+    for n in 0..200_u64 {
         db.put(n.to_be_bytes(), [7; 200]).unwrap();
     }
     db.flush().unwrap();
@@ -328,7 +328,7 @@ fn a_clean_close_leaves_nothing_to_replay() {
         }
         let db = Db::open(PATH, &logged_options(&env)).unwrap();
         assert_eq!(db.stats().sequence, sequence);
-        assert_eq!(db.iter().count(), 300 + usize::from(!clean));
+        assert_eq!(db.iter().count(), 200 + usize::from(!clean));
         db.put("next", "").unwrap();
         assert_eq!(db.stats().sequence, sequence + 1);
         db.close().unwrap();
@@ -349,11 +349,25 @@ fn a_close_may_be_cut_off_anywhere() {
             images += 1;
             let db = Db::open(PATH, &logged_options(&image)).unwrap();
             assert_eq!(db.stats().sequence, sequence);
-            assert_eq!(db.iter().count(), 300 + usize::from(!clean));
+            assert_eq!(db.iter().count(), 200 + usize::from(!clean));
             assert_eq!(db.stats().recovery_cut, None);
             db.close().unwrap();
         }
         assert!(images > 0 || !clean, "closing changes something");
+    }
+}
+
+#[test]
+fn a_close_on_a_full_disk_loses_nothing() {
+    for clean in [true, false] {
+        let env = SimEnv::new();
+        let db = written(&env, clean);
+        env.set_capacity(0);
+        db.close().unwrap();
+        env.set_capacity(u64::MAX);
+        let db = Db::open(PATH, &logged_options(&env)).unwrap();
+        assert_eq!(db.iter().count(), 200 + usize::from(!clean));
+        db.close().unwrap();
     }
 }
 

@@ -400,6 +400,10 @@ impl Pipeline {
     #[cold]
     fn rotate_log(&self, state: &mut State, payload_len: usize) -> Result<()> {
         let next = self.pool.take(payload_len)?;
+        self.rotate_to(state, next)
+    }
+
+    fn rotate_to(&self, state: &mut State, next: Arc<LogWriter>) -> Result<()> {
         next.write_opening(state.log.number(), state.last_logged)?;
         if let Some(current) = state.logs.back_mut() {
             current.last_sequence = Some(state.last_logged);

@@ -280,7 +280,12 @@ impl Core {
         // Relaxed: a flag; the joins below order everything.
         self.context.cancelled.store(true, Ordering::Relaxed);
         self.scheduler.shutdown();
-        let done = saved.and(synced).and_then(|()| self.leave_nothing_to_replay(pipeline, last));
+        let done = saved.and(synced);
+        if done.is_ok() {
+            // A failure costs the next open some time and nobody any data: all
+            // is durable already.
+            let _ = self.leave_nothing_to_replay(pipeline, last);
+        }
         pipeline.shutdown_pool();
         done
     }

@@ -110,8 +110,9 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;
     /// Writes what is allocated and was never written, so that later syncs
-    /// commit no metadata. Not while anybody writes.
-    fn write_zeros(&self) -> io::Result<()> {
+    /// commit no metadata; ends early when `go_on` says so. Not while anybody
+    /// writes.
+    fn write_zeros(&self, _go_on: &dyn Fn() -> bool) -> io::Result<()> {
         Ok(())
     }
     /// Prepares the pages of the range for writes that fault nothing. A hint:
@@ -233,13 +234,14 @@ impl WalFile {
     }
 
     /// Spends the time on a file that is not in use yet that makes its syncs
-    /// cheaper: each of its bytes is written once.
+    /// cheaper: each of its bytes is written once. What is left when `go_on`
+    /// says no keeps its price.
     ///
     /// # Panics
     /// If a range was reserved: zeros would meet its writer.
-    pub fn write_zeros(&self) -> io::Result<()> {
+    pub fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         assert_eq!(self.reserved(), 0, "zeros are written before the file is in use");
-        self.backend.write_zeros()
+        self.backend.write_zeros(go_on)
     }
 
     /// Prepares `len` bytes from `offset` for writes that fault nothing. This

@@ -2,13 +2,17 @@
 //!
 //! 1. When `open` returns, every byte up to the capacity is allocated and the
 //!    file's metadata is durable. So a store into the mapping cannot meet a full
-//!    disk, which would be a SIGBUS. (Copy-on-write file systems allocate again
-//!    at writeback; there a full disk shows as a failed sync.)
+//!    disk, which would be a SIGBUS. (Not so on copy-on-write file systems,
+//!    which allocate again for every write: there a full disk may show as a
+//!    failed sync, or as a SIGBUS in a mapped log. See the documentation of
+//!    `WalIo`.)
 //! 2. What has been written once is overwritten in place, and an `fdatasync`
 //!    commits no metadata: it is one write of the dirty pages. A new file has
 //!    that only in front, so that opening a database does not wait for a whole
 //!    log; `write_zeros` completes one that is prepared ahead of its use. Behind
-//!    the front the first sync of each populated stretch commits its extents.
+//!    the front the first sync of each populated stretch commits its extents (of
+//!    each page, where there is no mapping to populate). A file that is used
+//!    again is taken for written: it was used up.
 //! 3. New space is written with zeros in 64 KiB pieces, for the page cache then
 //!    keeps 64 KiB folios. Zeros are also what marks the end of a log, and what
 //!    space reads as that is allocated and was never written.
@@ -121,9 +125,17 @@ impl WalBackend for PosixWal {
         sync_data(&self.file)
     }
 
-    fn write_zeros(&self) -> io::Result<()> {
+    fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let mut at = self.written;
+        while at < self.capacity {
+            if !go_on() {
+                return Ok(());
+            }
+            let to = (at + FRONT_LEN).min(self.capacity);
+            write_zeros(&self.file, at, to)?;
+            at = to;
+        }
         if self.written < self.capacity {
-            write_zeros(&self.file, self.written, self.capacity)?;
             retry_on_intr(|| fsync(&self.file))?;
         }
         Ok(())

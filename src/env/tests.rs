@@ -251,7 +251,7 @@ fn a_recycled_log_keeps_its_bytes_and_may_grow() {
         for mapped in [false, true] {
             let path = dir.join("log");
             let log = env.open_wal(&path, 70_000, mapped, false).unwrap();
-            log.write_zeros().unwrap();
+            log.write_zeros(&|| true).unwrap();
             assert!(env.read(&path).unwrap().iter().all(|b| *b == 0));
             let mut range = log.reserve(70_000).unwrap();
             assert!(log.reserve(1).is_none());
@@ -287,7 +287,7 @@ fn a_log_in_front_and_behind_its_written_part_reads_as_zeros() {
     for complete in [false, true] {
         let log = env.open_wal(&path, len, true, false).unwrap();
         if complete {
-            log.write_zeros().unwrap();
+            log.write_zeros(&|| true).unwrap();
         }
         let bytes = env.read(&path).unwrap();
         assert!(bytes.len() as u64 == len && bytes.iter().all(|b| *b == 0));
@@ -299,7 +299,7 @@ fn a_log_in_front_and_behind_its_written_part_reads_as_zeros() {
 fn zeros_are_refused_once_there_may_be_records() {
     let log = SimEnv::new().open_wal(Path::new("/a"), 100, true, false).unwrap();
     let _range = log.reserve(10).unwrap();
-    let _panics = log.write_zeros();
+    let _panics = log.write_zeros(&|| true);
 }
 
 #[test]

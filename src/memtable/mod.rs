@@ -156,6 +156,7 @@ impl MemTable {
     /// by one, but with their searches side by side: the cost of one is its
     /// cache misses, and these overlap.
     pub(crate) fn insert_group(&self, range: &mut ArenaRange, group: &[Entry<'_>]) {
+        assert!(group.len() <= GROUP_MAX, "a group is too large");
         if let [e] = group {
             return self.insert(range, e.hash, e.key, e.seq_type, e.value);
         }

@@ -200,6 +200,7 @@ impl TableIter {
 
     /// Holds block `i`, leaving the position invalid; false if there is none.
     fn hold(&mut self, i: usize) -> Result<bool> {
+        debug_assert_ne!(i, NO_BLOCK);
         self.end = 0;
         if self.held == i {
             return Ok(true);

@@ -31,7 +31,7 @@ mod files;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -45,6 +45,8 @@ use crate::error::{Error, Result};
 const RETAINED_MAX: usize = 1;
 /// The spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
+/// Size of the log that a closed database ends with.
+const LAST_BYTES: u64 = 4096;
 /// How far past the reserved position a log is populated.
 const POPULATE_AHEAD: u64 = 4 << 20;
 /// Populated in steps of this size, so that each holds the mapping briefly.
@@ -68,6 +70,9 @@ struct Shared {
     /// File numbers, shared with tables.
     next_number: Arc<AtomicU64>,
     state: Mutex<State>,
+    /// Somebody waits for the spare, or for the thread's end: what only makes
+    /// the spare cheaper to use is left out.
+    hurry: AtomicBool,
     /// Tells the thread that there is work.
     work: Condvar,
     /// Tells `take` and `wait_idle` that the thread finished something.
@@ -78,7 +83,10 @@ struct Shared {
 struct State {
     spare: Option<Arc<LogWriter>>,
     want_spare: bool,
-    /// The thread is preparing a spare, or is about to.
+    /// No spare could be prepared since a log was last taken: on a full disk,
+    /// further attempts would take space from those who need it.
+    spare_failed: bool,
+    /// The thread is preparing a spare.
     preparing: bool,
     /// The first failure since a log was last prepared.
     failure: Option<Error>,
@@ -126,6 +134,7 @@ impl LogPool {
             mapped,
             next_number,
             state: Mutex::default(),
+            hurry: AtomicBool::new(false),
             work: Condvar::new(),
             done: Condvar::new(),
         });
@@ -148,6 +157,8 @@ impl LogPool {
         state.check_sync()?;
         while state.preparing && state.spare.is_none() && capacity <= shared.segment_bytes {
             // A second log would only compete with the one that is coming.
+            // Relaxed: a hint.
+            shared.hurry.store(true, Ordering::Relaxed);
             shared.done.wait(&mut state);
         }
         if let Some(spare) = state.spare.take() {
@@ -171,6 +182,22 @@ impl LogPool {
                 return Ok(log);
             }
             state.returned.push(Retired::from(log));
+        }
+    }
+
+    /// A log that nothing but its opening record will be written to, as small
+    /// as can be; `None` if there is no space even for that.
+    pub(crate) fn take_last(&self) -> Result<Option<Arc<LogWriter>>> {
+        let shared = &*self.shared;
+        let log = shared.prepare(LAST_BYTES, Haste::Awaited);
+        let state = shared.state.lock();
+        state.check_sync()?;
+        match log {
+            Ok(log) if log.number() > state.last_taken => {
+                shared.hand_out(state, &log);
+                Ok(Some(log))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -227,6 +254,8 @@ impl LogPool {
     /// use stays. Further calls do nothing.
     pub(crate) fn shutdown(&self) {
         self.shared.state.lock().shutdown = true;
+        // Relaxed: a hint.
+        self.shared.hurry.store(true, Ordering::Relaxed);
         self.shared.work.notify_one();
         let Some(thread) = self.thread.lock().take() else { return };
         // A panic of the thread has ended it, which is all that is asked here.
@@ -296,6 +325,11 @@ impl Shared {
     /// Makes `log` the log in use.
     fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
         state.last_taken = log.number();
+        state.spare_failed = false;
+        // A spare that came too late would keep out the next one.
+        if let Some(late) = state.spare.take_if(|spare| spare.number() <= log.number()) {
+            state.returned.push(Retired::from(late));
+        }
         let previous = state.current.replace(Arc::clone(log));
         state.want_populate = true;
         drop(state);
@@ -335,6 +369,8 @@ impl Shared {
             }
             if mem::take(&mut state.want_spare) && state.spare.is_none() {
                 state.preparing = true;
+                // Relaxed: set only under this lock, while `preparing`, or for good.
+                self.hurry.store(false, Ordering::Relaxed);
                 return Some(Job::Spare);
             }
             state.busy = false;
@@ -359,6 +395,7 @@ impl Shared {
             }
             // Not tried again until the next take: that one reports it.
             Err(error) => {
+                state.spare_failed = true;
                 state.failure.get_or_insert(error);
             }
         }

@@ -121,10 +121,11 @@ impl Pipeline {
         assert!(state.closed, "nothing is written any more");
         let mut families = state.families.iter().flatten();
         let short = state.log.end() < RETIRED_LEN_MIN.min(state.log.capacity() / 4);
-        if short || families.any(|w| w.dirty || !w.pending.is_empty()) {
+        if short && state.logs.len() == 1 || families.any(|w| w.dirty || !w.pending.is_empty()) {
             return Ok(None);
         }
-        self.rotate_log(&mut state, 0)?;
+        let Some(last) = self.pool.take_last()? else { return Ok(None) };
+        self.rotate_to(&mut state, last)?;
         Ok(Some(state.log.number()))
     }
 

@@ -33,7 +33,9 @@ impl Shared {
         match haste {
             Haste::Awaited => self.populate(&log, POPULATE_STEP),
             Haste::Spare => {
-                if let Err(source) = log.file().write_zeros() {
+                // Relaxed: a hint.
+                let go_on = || !self.hurry.load(Ordering::Relaxed);
+                if let Err(source) = log.file().write_zeros(&go_on) {
                     let error = Error::io("write zeros into", log.path(), source);
                     self.remove(Retired::from(Arc::new(log)));
                     return Err(error);
@@ -103,7 +105,7 @@ impl Shared {
         if log.end() >= log.capacity() / SPARE_AT {
             let mut state = self.state.lock();
             // Not for a log that was just taken over from.
-            state.want_spare |= state.last_taken == log.number();
+            state.want_spare |= state.last_taken == log.number() && !state.spare_failed;
         }
     }
 
