@@ -13,8 +13,9 @@
 //!    the front the first sync of each populated stretch commits its extents (of
 //!    each page, where there is no mapping to populate). A file that is used
 //!    again is taken for written: it was used up.
-//! 3. New space is written with zeros in 64 KiB pieces, for the page cache then
-//!    keeps 64 KiB folios. Zeros are also what marks the end of a log, and what
+//! 3. New space is written with zeros page by page, for the page cache keeps
+//!    folios as large as the writes that made them, and a sync writes whole
+//!    folios: 64 KiB for every synced record, were they larger. Zeros are also what marks the end of a log, and what
 //!    space reads as that is allocated and was never written.
 //! 4. A mapped file is synced by `fdatasync` too: shared mappings of a file
 //!    mark its pages dirty at the first store after each cleaning.
@@ -32,8 +33,8 @@ use super::mmap::WalMapping;
 use super::posix::FILE_MODE;
 use super::{WalBackend, WalFile};
 
-/// Length of the writes of zeros.
-const ZEROS_LEN: usize = 64 << 10;
+/// Length of the writes of zeros: a page.
+const ZEROS_LEN: usize = 4 << 10;
 /// Bytes of a new file that are written when it is opened.
 const FRONT_LEN: u64 = 1 << 20;
 
