@@ -36,7 +36,7 @@ use super::{WalBackend, WalFile};
 /// Length of the writes of zeros: a page.
 const ZEROS_LEN: usize = 4 << 10;
 /// Bytes of a new file that are written when it is opened.
-const FRONT_LEN: u64 = 1 << 20;
+const FRONT_LEN: u64 = 256 << 10;
 
 /// Opens a log file as [`Env::open_wal`](super::Env::open_wal) says.
 pub(super) fn open_wal(
