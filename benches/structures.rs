@@ -31,6 +31,7 @@ mod engine {
     pub(crate) mod batch;
     pub(crate) mod cache;
     pub(crate) mod check;
+    pub(crate) mod checkpoint;
     pub(crate) mod commit;
     pub(crate) mod compaction;
     pub(crate) mod compress;
@@ -44,14 +45,15 @@ mod engine {
     pub(crate) mod snapshot;
     pub(crate) mod sstable;
     pub(crate) mod stats;
+    pub(crate) mod transaction;
     pub(crate) mod types;
     pub(crate) mod util;
     pub(crate) mod version;
     pub(crate) mod wal;
 }
 use engine::{
-    batch, cache, check, commit, compaction, compress, config, db, env, error, filter, iterator,
-    memtable, snapshot, sstable, stats, types, util, version, wal,
+    batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, filter,
+    iterator, memtable, snapshot, sstable, stats, transaction, types, util, version, wal,
 };
 
 // What `src/lib.rs` exports: the unit tests name it from the root, and cargo
@@ -66,6 +68,7 @@ pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
+pub use transaction::{Transaction, TransactionIter};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
 

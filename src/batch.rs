@@ -352,7 +352,7 @@ fn has_value(value_type: ValueType) -> bool {
 }
 
 #[inline]
-fn check_lengths(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if key.len() > KEY_LEN_MAX {
         return Err(KEY_TOO_LONG);
     }

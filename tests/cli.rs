@@ -459,6 +459,31 @@ fn stats_and_check_report_on_a_sound_database() {
     shell.run(&["check"]).succeeds("ok: ");
 }
 
+#[test]
+fn a_checkpoint_is_a_database_of_its_own() {
+    let shell = Shell::with(&[("a", "1"), ("b", "2")]);
+    let copy = shell.dir.path().join("copies/copy");
+    let copy = copy.to_str().expect("a UTF-8 path");
+    shell.run(&["checkpoint", copy]).prints("");
+    shell.run(&["put", "a", "changed"]).prints("");
+    shell.run(&["scan", "--db", copy]).prints("a\t1\nb\t2\n");
+    shell.run(&["check", "--db", copy]).succeeds("ok: ");
+    // What exists is refused, and left alone.
+    shell.run(&["checkpoint", copy]).fails(1, "copies/copy exists");
+    shell.run(&["scan", "--db", copy]).prints("a\t1\nb\t2\n");
+    let file = shell.file("file", "mine");
+    shell.run(&["checkpoint", &file]).fails(1, "file exists");
+    shell.run(&["checkpoint", &format!("{file}/copy")]).fails(1, "Not a directory");
+    shell.run(&["checkpoint"]).fails(2, "<DIR>");
+    let missing = shell.dir.path().join("missing");
+    let missing = missing.to_str().expect("a UTF-8 path");
+    let other = format!("{copy}2");
+    shell.run(&["checkpoint", "--db", missing, &other]).fails(1, "not a database");
+    assert!(!PathBuf::from(other).exists());
+    let _open = aidb::Db::open(shell.db(), &aidb::Options::default()).expect("open it");
+    shell.run(&["checkpoint", copy]).fails(1, "database is open elsewhere");
+}
+
 /// One bit of a stored value is flipped: `check` says so, `get` does not hand
 /// out the damaged value.
 #[test]

@@ -3,7 +3,9 @@
 //! A run holds a database and, for each column family, the map that it must
 //! equal. Each operation is applied to both and what it returns is compared at
 //! once. Snapshots are kept with copies of the maps as they were and read again
-//! later; slices are kept with copies of their bytes. Options are drawn from
+//! later; slices are kept with copies of their bytes. Several transactions are
+//! open at a time, each with the maps as it sees them; whether one may commit
+//! follows from when each key was changed last. Options are drawn from
 //! the seed, small enough that flushes and compactions over several levels
 //! happen all the time. At the end, and after each reopening, everything is
 //! compared and verified.
@@ -11,13 +13,13 @@
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 
 use aidb::{
-    ColumnFamily, Cursor, Db, Iter, Options, ReadOptions, Slice, Snapshot, SnapshotView,
-    WriteBatch, WriteOptions,
+    ColumnFamily, Cursor, Db, ErrorKind, Options, ReadOptions, Slice, Snapshot, SnapshotView,
+    Transaction, WriteBatch, WriteOptions,
 };
 use common::{Place, Rng, Trace, key_at, operations, random_family, random_options};
 use common::{seeds, small_options, value};
@@ -29,6 +31,33 @@ type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 struct Family {
     handle: ColumnFamily,
     map: Map,
+    /// At which step each key was written or deleted last.
+    changed: BTreeMap<Rc<[u8]>, u64>,
+}
+
+impl Family {
+    fn new(handle: ColumnFamily, map: Map) -> Family {
+        Family { handle, map, changed: BTreeMap::new() }
+    }
+
+    fn set(&mut self, key: impl Into<Rc<[u8]>>, value: Option<Rc<[u8]>>, step: u64) {
+        let key = key.into();
+        self.changed.insert(Rc::clone(&key), step);
+        match value {
+            Some(value) => self.map.insert(key, value),
+            None => self.map.remove(&key),
+        };
+    }
+}
+
+/// A transaction, and what it has done to the families that were there.
+struct Open {
+    transaction: Transaction,
+    begun: u64,
+    /// As it sees them.
+    maps: Vec<Map>,
+    writes: BTreeMap<(usize, Rc<[u8]>), Option<Rc<[u8]>>>,
+    read_for_update: BTreeSet<(usize, Rc<[u8]>)>,
 }
 
 struct Held {
@@ -46,6 +75,7 @@ struct Run {
     db: Option<Db>,
     families: Vec<Family>,
     held: Vec<Held>,
+    open: Vec<Open>,
     slices: Vec<(Slice, Vec<u8>)>,
 }
 
@@ -55,12 +85,12 @@ fn run(seed: u64, ops: u64, place: Place, options: Option<Options>) {
     let options = options.unwrap_or_else(|| random_options(&mut rng, place.env.clone()));
     let trace = Trace::new(seed, &options);
     let db = Db::open(&place.path, &options).unwrap();
-    let families = vec![Family { handle: db.column_family("default").unwrap(), map: Map::new() }];
+    let families = vec![Family::new(db.column_family("default").unwrap(), Map::new())];
     let keys = rng.pick(&[50, 500, 500, 2500]);
     let value_len_max = rng.pick(&[300, 10_000, 400_000]);
-    let (held, slices, db) = (Vec::new(), Vec::new(), Some(db));
+    let (held, open, slices, db) = (Vec::new(), Vec::new(), Vec::new(), Some(db));
     let mut run =
-        Run { rng, trace, place, options, keys, value_len_max, db, families, held, slices };
+        Run { rng, trace, place, options, keys, value_len_max, db, families, held, open, slices };
     run.create_family();
     for _ in 0..ops {
         run.trace.step();
@@ -96,6 +126,9 @@ impl Run {
             8899..8902 => self.check_everything(),
             8902..8905 => self.db().sync_wal().unwrap(),
             8905..8950 => self.check_slices(),
+            8950..9000 => self.begin(),
+            9000..9500 => self.work(),
+            9500..9550 => self.end(),
             _ => self.put(),
         }
     }
@@ -117,7 +150,7 @@ impl Run {
         let (family, options) = (self.family(), self.write_options());
         let family = &mut self.families[family];
         family.handle.put_opt(&key, &value, &options).unwrap();
-        family.map.insert(key.into(), value.into());
+        family.set(key, Some(value.into()), self.trace.operation.get());
     }
 
     fn delete(&mut self) {
@@ -125,23 +158,24 @@ impl Run {
         let family = self.family();
         let family = &mut self.families[family];
         family.handle.delete_opt(&key, &options).unwrap();
-        family.map.remove(&key[..]);
+        family.set(key, None, self.trace.operation.get());
     }
 
     fn batch(&mut self) {
         let mut batch = WriteBatch::new();
+        let step = self.trace.operation.get();
         let len = if self.rng.one_in(20) { self.rng.index(400) } else { self.rng.index(12) };
         for _ in 0..len {
             let (key, family) = (self.key(), self.family());
             if self.rng.one_in(4) {
                 let family = &mut self.families[family];
                 batch.delete_in(&family.handle, &key);
-                family.map.remove(&key[..]);
+                family.set(key, None, step);
             } else {
                 let value = value(&mut self.rng, self.value_len_max.min(20_000));
                 let family = &mut self.families[family];
                 batch.put_in(&family.handle, &key, &value);
-                family.map.insert(key.into(), value.into());
+                family.set(key, Some(value.into()), step);
             }
         }
         assert_eq!(batch.len(), len);
@@ -179,7 +213,7 @@ impl Run {
         let n = self.rng.index(20);
         let keys: Vec<_> = (0..n).map(|_| self.key()).collect();
         let family = self.family();
-        let Family { handle, map } = &self.families[family];
+        let Family { handle, map, .. } = &self.families[family];
         let expected: Vec<_> = keys.iter().map(|key| map.get(&key[..]).map(|v| &v[..])).collect();
         let found = handle.multi_get(&keys);
         assert_eq!(found.len(), n);
@@ -220,16 +254,16 @@ impl Run {
         if self.rng.one_in(3) {
             let key = self.key();
             let prefix = key[..self.rng.index(key.len() + 1)].to_vec();
-            let Family { handle, map } = &self.families[family];
+            let Family { handle, map, .. } = &self.families[family];
             let expected = map.iter().filter(|(key, _)| key.starts_with(&prefix));
             let iter = handle.prefix(&prefix);
             compare_iter(&mut self.rng, iter, expected.collect());
         } else if self.rng.one_in(20) {
-            let Family { handle, map } = &self.families[family];
+            let Family { handle, map, .. } = &self.families[family];
             compare_iter(&mut self.rng, handle.iter(), map.iter().collect());
         } else {
             let range = self.random_range();
-            let Family { handle, map } = &self.families[family];
+            let Family { handle, map, .. } = &self.families[family];
             let expected = in_range(map, &range);
             compare_iter(&mut self.rng, handle.range(range), expected);
         }
@@ -248,7 +282,7 @@ impl Run {
             options = options.upper_bound(upper);
             bounds.1 = range.1.clone();
         }
-        let Family { handle, map } = &self.families[family];
+        let Family { handle, map, .. } = &self.families[family];
         let entries = in_range(map, &bounds);
         let cursor = if self.rng.one_in(2) && bounds == (Bound::Unbounded, Bound::Unbounded) {
             handle.cursor()
@@ -296,6 +330,85 @@ impl Run {
         }
     }
 
+    fn begin(&mut self) {
+        if self.open.len() >= 4 {
+            return self.end();
+        }
+        self.open.push(Open {
+            transaction: self.db().transaction(),
+            begun: self.trace.operation.get(),
+            maps: self.families.iter().map(|family| family.map.clone()).collect(),
+            writes: BTreeMap::new(),
+            read_for_update: BTreeSet::new(),
+        });
+    }
+
+    /// One operation of one of the transactions.
+    fn work(&mut self) {
+        let Some(last) = self.open.len().checked_sub(1) else { return };
+        let (which, key, kind) = (self.rng.index(last + 1), self.key(), self.rng.below(12));
+        let family = self.rng.index(self.open[which].maps.len());
+        let range = self.random_range();
+        let handle = &self.families[family].handle;
+        let Open { transaction, maps, writes, read_for_update, .. } = &mut self.open[which];
+        let map = &mut maps[family];
+        let expected = map.get(&key[..]).map(|value| &value[..]);
+        match kind {
+            0..4 => {
+                let value: Rc<[u8]> = value(&mut self.rng, self.value_len_max.min(20_000)).into();
+                transaction.put_in(handle, &key, &value).unwrap();
+                map.insert(key[..].into(), Rc::clone(&value));
+                writes.insert((family, key.into()), Some(value));
+            }
+            4 => {
+                transaction.delete_in(handle, &key).unwrap();
+                map.remove(&key[..]);
+                writes.insert((family, key.into()), None);
+            }
+            5..7 => {
+                let found = transaction.get_for_update_in(handle, &key).unwrap();
+                assert_eq!(found.as_deref(), expected, "get_for_update {}", key.escape_ascii());
+                read_for_update.insert((family, key.into()));
+            }
+            7..10 => {
+                let found = transaction.get_in(handle, &key).unwrap();
+                assert_eq!(found.as_deref(), expected, "get_in {}", key.escape_ascii());
+            }
+            10 => {
+                let iter = transaction.range_in(handle, range.clone());
+                compare_iter(&mut self.rng, iter, in_range(map, &range));
+            }
+            _ => {
+                let prefix = &key[..self.rng.index(key.len() + 1)];
+                let iter = transaction.prefix_in(handle, prefix);
+                let expected = map.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+                compare_iter(&mut self.rng, iter, expected);
+            }
+        }
+    }
+
+    /// Commits one of the transactions, or rolls it back.
+    fn end(&mut self) {
+        let Some(last) = self.open.len().checked_sub(1) else { return };
+        let which = self.rng.index(last + 1);
+        let Open { transaction, begun, writes, read_for_update, .. } = self.open.swap_remove(which);
+        if self.rng.one_in(6) {
+            return transaction.rollback();
+        }
+        let changed = |(family, key): &(usize, Rc<[u8]>)| {
+            self.families[*family].changed.get(key).is_some_and(|step| *step > begun)
+        };
+        let conflict = writes.keys().chain(&read_for_update).any(changed);
+        let options = self.write_options();
+        let result = transaction.commit_opt(&options).map(|_| ()).map_err(|e| e.kind());
+        assert_eq!(result, if conflict { Err(ErrorKind::Conflict) } else { Ok(()) });
+        if !conflict {
+            for ((family, key), value) in writes {
+                self.families[family].set(key, value, self.trace.operation.get());
+            }
+        }
+    }
+
     fn compact(&mut self) {
         let family = self.family();
         let range = self.random_range();
@@ -318,12 +431,14 @@ impl Run {
             return;
         }
         let handle = self.db().create_column_family(&name, &options).unwrap();
-        self.families.push(Family { handle, map: Map::new() });
+        self.families.push(Family::new(handle, Map::new()));
     }
 
     fn drop_family(&mut self) {
         let family = self.family();
         if family > 0 {
+            // Their families are numbered as these are.
+            self.open.clear();
             let Family { handle, .. } = self.families.swap_remove(family);
             self.db().drop_column_family(handle.name()).unwrap();
             assert!(self.db().column_family(handle.name()).is_none());
@@ -332,6 +447,7 @@ impl Run {
 
     fn reopen(&mut self) {
         self.held.clear();
+        self.open.clear();
         let names: Vec<_> = self.families.iter().map(|f| f.handle.name().to_owned()).collect();
         let maps: Vec<_> = self.families.drain(..).map(|family| family.map).collect();
         self.db.take().expect("open").close().unwrap();
@@ -343,7 +459,7 @@ impl Run {
         assert_eq!(found, expected);
         for (name, map) in names.iter().zip(maps) {
             let handle = db.column_family(name).expect("a family survives reopening");
-            self.families.push(Family { handle, map });
+            self.families.push(Family::new(handle, map));
         }
         self.db = Some(db);
         self.check_everything();
@@ -356,7 +472,7 @@ impl Run {
     }
 
     fn check_everything(&mut self) {
-        for Family { handle, map } in &self.families {
+        for Family { handle, map, .. } in &self.families {
             let expected: Vec<_> = map.iter().collect();
             compare_forward(handle.iter(), &expected);
             compare_backward(handle.iter(), &expected);
@@ -374,7 +490,11 @@ fn in_range<'a>(map: &'a Map, range: &Range) -> Vec<Entry<'a>> {
     map.iter().filter(|(key, _)| contains(key)).collect()
 }
 
-fn compare_iter(rng: &mut Rng, iter: Iter, expected: Vec<Entry<'_>>) {
+/// [`Iter`](aidb::Iter), or that of a transaction.
+trait Entries: DoubleEndedIterator<Item = aidb::Result<(Slice, Slice)>> {}
+impl<T: DoubleEndedIterator<Item = aidb::Result<(Slice, Slice)>>> Entries for T {}
+
+fn compare_iter(rng: &mut Rng, iter: impl Entries, expected: Vec<Entry<'_>>) {
     match rng.below(4) {
         0 => compare_forward(iter, &expected),
         1 => compare_backward(iter, &expected),
@@ -394,21 +514,21 @@ fn assert_entry(found: aidb::Result<(Slice, Slice)>, expected: &Entry<'_>) {
     assert!(*value == **expected.1, "the value of {key:?} is {value:?}");
 }
 
-fn compare_forward(mut iter: Iter, expected: &[Entry<'_>]) {
+fn compare_forward(mut iter: impl Entries, expected: &[Entry<'_>]) {
     for entry in expected {
         assert_entry(iter.next().expect("the iterator ends early"), entry);
     }
     assert!(iter.next().is_none(), "the iterator goes on past the end");
 }
 
-fn compare_backward(mut iter: Iter, expected: &[Entry<'_>]) {
+fn compare_backward(mut iter: impl Entries, expected: &[Entry<'_>]) {
     for entry in expected.iter().rev() {
         assert_entry(iter.next_back().expect("the iterator ends early"), entry);
     }
     assert!(iter.next_back().is_none(), "the iterator goes on past the start");
 }
 
-fn compare_both_ends(rng: &mut Rng, mut iter: Iter, mut expected: &[Entry<'_>]) {
+fn compare_both_ends(rng: &mut Rng, mut iter: impl Entries, mut expected: &[Entry<'_>]) {
     let bias = 1 + rng.below(4);
     loop {
         if rng.one_in(bias + 1) {

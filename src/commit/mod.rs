@@ -10,4 +10,4 @@ mod write;
 pub(crate) use failure::Failure;
 pub(crate) use pipeline::{FamilyWriter, FlushDue, FlushTarget, Pipeline, PipelineParts};
 pub(crate) use stall::Pressure;
-pub(crate) use write::{Batch, Single};
+pub(crate) use write::{Batch, Checked, Single, Watched};

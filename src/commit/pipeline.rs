@@ -23,8 +23,10 @@
 //!
 //! Lock order: the commit lock, then a family's view.
 
+mod copying;
 mod flushing;
 mod retention;
+mod settled;
 #[cfg(test)]
 mod tests;
 mod unfinished;
@@ -49,6 +51,7 @@ use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
 
+pub(crate) use settled::Settled;
 use unfinished::Unfinished;
 
 /// Something to commit: one entry or a batch.
@@ -61,6 +64,14 @@ pub(crate) trait Commit {
     fn totals(&self) -> &[FamilyTotals];
     /// Writes its record.
     fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;
+    /// Whether [`check`](Self::check) has anything to say. A constant, so that
+    /// writes that depend on nothing pay nothing.
+    const CHECKED: bool = false;
+    /// Called under the commit lock, with every earlier write in place and no
+    /// later one begun: an error refuses the write, which then changes nothing.
+    fn check(&self, _state: &Settled<'_>) -> Result<()> {
+        Ok(())
+    }
     /// Inserts the entries; `targets` are in the order of `totals`.
     fn apply(&self, first: SequenceNumber, targets: &mut Targets);
 }
@@ -163,6 +174,8 @@ struct State {
     log: Arc<LogWriter>,
     /// Oldest first; the last one is `log`.
     logs: VecDeque<LiveLog>,
+    /// While above 0, no log is recycled: somebody copies them.
+    logs_held: usize,
     closed: bool,
     /// The log was rotated, and what it held back not looked at since.
     rotated: bool,
@@ -224,6 +237,7 @@ impl Pipeline {
                 next_mem_id: 1,
                 log: parts.log,
                 logs: VecDeque::from([first]),
+                logs_held: 0,
                 closed: false,
                 rotated: false,
             }),
@@ -298,7 +312,7 @@ impl Pipeline {
         self.flush_due.notify();
     }
 
-    fn reserve(&self, c: &impl Commit, o: &WriteOptions) -> Result<Reserved> {
+    fn reserve<C: Commit>(&self, c: &C, o: &WriteOptions) -> Result<Reserved> {
         let mut state = self.state.lock();
         loop {
             self.failure.check()?;
@@ -308,6 +322,12 @@ impl Pipeline {
             if !self.publisher.has_slot(state.next_ticket) {
                 MutexGuard::unlocked(&mut state, std::thread::yield_now);
                 continue;
+            }
+            if C::CHECKED {
+                if !self.settle(&mut state)? {
+                    continue;
+                }
+                c.check(&Settled::new(&state))?;
             }
             if let Some(reserved) = self.try_reserve(&mut state, c, o)? {
                 if state.rotated {
@@ -513,11 +533,17 @@ impl Pipeline {
 }
 
 impl State {
+    fn writer(&self, id: u32) -> Result<&FamilyWriter> {
+        self.families.get(id as usize).and_then(Option::as_ref).ok_or_else(no_family)
+    }
+
     #[inline]
     fn family(&mut self, id: u32) -> Result<&mut FamilyWriter> {
-        self.families
-            .get_mut(id as usize)
-            .and_then(Option::as_mut)
-            .ok_or_else(|| Error::invalid("the column family does not exist or was dropped"))
+        self.families.get_mut(id as usize).and_then(Option::as_mut).ok_or_else(no_family)
     }
+}
+
+#[cold]
+fn no_family() -> Error {
+    Error::invalid("the column family does not exist or was dropped")
 }

@@ -1,9 +1,9 @@
-//! What can be committed: one entry, or a batch.
+//! What can be committed: one entry, a batch, or a batch with conditions.
 
 use crate::batch::{FamilyTotals, SingleEntry, WriteBatch, encode_header};
-use crate::commit::pipeline::{Commit, Target, Targets};
+use crate::commit::pipeline::{Commit, Settled, Target, Targets};
 use crate::env::WalRange;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memtable::{Entry, GROUP_MAX};
 use crate::types::key::{SeqType, SequenceNumber, ValueType, hash_key};
 use crate::wal::writer::LogWriter;
@@ -100,5 +100,67 @@ impl Commit for Batch<'_> {
         if len > 0 {
             targets.of(family).insert(&group[..len]);
         }
+    }
+}
+
+/// A key on which a write depends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched<'a> {
+    pub(crate) family: u32,
+    pub(crate) key: &'a [u8],
+    /// [`hash_key`] of the key.
+    pub(crate) hash: u64,
+}
+
+impl<'a> Watched<'a> {
+    pub(crate) fn new(family: u32, key: &'a [u8]) -> Watched<'a> {
+        Watched { family, key, hash: hash_key(key) }
+    }
+}
+
+/// A batch, already checked, that is written only if none of `keys` has changed
+/// after `since`.
+#[derive(Debug)]
+pub(crate) struct Checked<'a> {
+    pub(crate) batch: Batch<'a>,
+    pub(crate) keys: &'a [Watched<'a>],
+    pub(crate) since: SequenceNumber,
+}
+
+impl Commit for Checked<'_> {
+    const CHECKED: bool = true;
+
+    fn count(&self) -> u32 {
+        self.batch.count()
+    }
+
+    fn payload_len(&self) -> usize {
+        self.batch.payload_len()
+    }
+
+    fn totals(&self) -> &[FamilyTotals] {
+        self.batch.totals()
+    }
+
+    fn check(&self, state: &Settled<'_>) -> Result<()> {
+        if state.last_sequence() == self.since {
+            // Nobody has written; a dropped family is found by the reservation
+            // or, if it was only read, was there when `since` was.
+            return Ok(());
+        }
+        for Watched { family, key, hash } in self.keys {
+            if state.changed_since(*family, key, *hash, self.since)? {
+                return Err(Error::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()> {
+        self.batch.log(log, range, first)
+    }
+
+    fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
+        self.batch.apply(first, targets);
     }
 }

@@ -95,6 +95,11 @@ impl ColumnFamily {
         &self.handle
     }
 
+    #[inline]
+    pub(crate) fn id(&self) -> u32 {
+        self.family.id
+    }
+
     /// The snapshots of its database.
     #[inline]
     pub(crate) fn snapshots(&self) -> &Arc<SnapshotList> {

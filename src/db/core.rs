@@ -77,7 +77,7 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 }

@@ -13,6 +13,7 @@ mod core;
 mod open;
 mod purge;
 mod read;
+mod read_only;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use read::{Cursor, Iter, ReadPin};
 
 pub(crate) use self::core::Core;
 pub(crate) use column_family::Family;
+pub(crate) use read::DROPPED;
 
 use std::fmt;
 use std::ops::Deref;
@@ -35,6 +37,7 @@ use crate::config::{ColumnFamilyOptions, Options, WriteOptions};
 use crate::error::Result;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::transaction::Transaction;
 use crate::types::key::SequenceNumber;
 
 /// An open database; dereferences to its default column family.
@@ -97,10 +100,31 @@ impl Db {
     }
 
     /// Opens an existing database for reading: nothing is written, not even a
-    /// lock. Writes that are in the log only are visible. Column families have
-    /// the options that [`open`](Db::open) would give them.
+    /// lock. Column families have the options that [`open`](Db::open) would give
+    /// them.
+    ///
+    /// Another process may have the database open and write it. What is shown is
+    /// its state at some moment during the call: a prefix of the commits, writes
+    /// that are in the log only included. Later writes do not show: open it anew.
+    /// (With [`WalRecovery::AbsoluteConsistency`](crate::WalRecovery) a record
+    /// that is half written at that moment is damage.)
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use aidb::{Db, Options};
+    /// let db = Db::open(dir.path(), &Options::default())?;
+    /// db.put("key", "value")?;
+    /// let reader = Db::open_read_only(dir.path(), &Options::default())?;
+    /// assert_eq!(reader.get("key")?.as_deref(), Some(&b"value"[..]));
+    /// assert!(matches!(reader.put("key", "other"), Err(aidb::Error::ReadOnly)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`open`](Db::open); `Busy` when the database changed too fast to
+    /// be read, time and again.
     pub fn open_read_only(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
-        open::open_read_only(path.as_ref(), options)
+        read_only::open_read_only(path.as_ref(), options)
     }
 
     pub(crate) fn new(core: Arc<Core>, default: Arc<Family>) -> Db {
@@ -168,6 +192,13 @@ impl Db {
         Snapshot::new(core.snapshots.register(|| core.visible()), self.default.clone())
     }
 
+    /// Begins an optimistic transaction: reads at this point in time, writes
+    /// that only it sees until it commits, and a commit that fails with
+    /// `Conflict` if somebody else has changed what it depends on.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.snapshot(), self.default.clone())
+    }
+
     /// Writes the memtables of all column families to tables; returns when they
     /// are durable.
     pub fn flush(&self) -> Result<()> {
@@ -183,6 +214,37 @@ impl Db {
     /// Returns when no flush or compaction is due.
     pub fn wait_idle(&self) -> Result<()> {
         self.core().wait_idle()
+    }
+
+    /// Writes a copy of the database to the new directory `to`, while others
+    /// read and write: a database of its own, with a prefix of the commits that
+    /// has at least those that returned before the call. It shares the tables of
+    /// this one (hard links) if `to` is on the same file system, and takes no
+    /// space for them until they differ; else they are copied. It is durable
+    /// when this returns.
+    ///
+    /// Until it is complete it has the name of `to` with
+    /// `.checkpoint-incomplete` behind it. What a crash leaves under that name
+    /// is removed by the next checkpoint to `to`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path().join("db"), &aidb::Options::default())?;
+    /// db.put("key", "then")?;
+    /// let copy = dir.path().join("copy");
+    /// db.checkpoint(&copy)?;
+    /// db.put("key", "now")?;
+    /// let copy = aidb::Db::open(&copy, &aidb::Options::default())?;
+    /// assert_eq!(copy.get("key")?.as_deref(), Some(&b"then"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `to` exists; `Busy` when another checkpoint to `to`
+    /// is being written; `ReadOnly`, `Poisoned`, `Io`. Nothing is left of a
+    /// checkpoint that failed, and this database goes on unharmed.
+    pub fn checkpoint(&self, to: impl AsRef<Path>) -> Result<()> {
+        crate::checkpoint::checkpoint(self.core(), to.as_ref())
     }
 
     /// Checks every checksum, order and level invariant. What is wrong is in

@@ -25,12 +25,12 @@ use crate::db::background::{self, Scheduler, Waker};
 use crate::db::column_family::Family;
 use crate::db::core::{Core, Counters};
 use crate::db::purge::{Purge, PurgeThread};
-use crate::db::recovery::{self, Recovered};
+use crate::db::recovery;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
-use crate::memtable::{MemTable, MemTablePool};
+use crate::memtable::MemTablePool;
 use crate::snapshot::SnapshotList;
-use crate::types::key::{PrefixMap, SequenceNumber};
+use crate::types::key::SequenceNumber;
 use crate::version::edit::VersionEdit;
 use crate::version::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
 use crate::version::set::VersionSet;
@@ -66,11 +66,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     parts.finish()
 }
 
-fn exists(options: &Options, path: &Path) -> Result<bool> {
+pub(super) fn exists(options: &Options, path: &Path) -> Result<bool> {
     options.env.exists(path).map_err(|e| Error::io("look for", path, e))
 }
 
-fn not_a_database(path: &Path, what: &'static str) -> Error {
+pub(super) fn not_a_database(path: &Path, what: &'static str) -> Error {
     Error::NotADatabase { path: path.into(), what: what.into() }
 }
 
@@ -116,7 +116,7 @@ fn list_files(path: &Path, options: &Options) -> Result<Vec<String>> {
     }
 }
 
-fn table_context(path: &Path, options: &Options) -> TableContext {
+pub(super) fn table_context(path: &Path, options: &Options) -> TableContext {
     TableContext {
         env: Arc::clone(&options.env),
         dir: path.into(),
@@ -240,50 +240,6 @@ fn file_number(name: &str) -> Option<u64> {
         FileKind::Table(n) | FileKind::Log(n) | FileKind::Manifest(n) => Some(n),
         FileKind::Current | FileKind::Lock | FileKind::Temp => None,
     }
-}
-
-pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
-    options.validate()?;
-    let env = &options.env;
-    if !exists(options, &filename::current_path(path))? {
-        return Err(not_a_database(path, "there is no CURRENT file"));
-    }
-    let mut context = table_context(path, options);
-    let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?;
-    context.next_file = versions.file_numbers();
-    let Recovered { last_sequence, memtables, cut, .. } =
-        recovery::replay_to_memory(&context, options, &versions)?;
-    let mems = Arc::new(MemTablePool::default());
-    let purge = PurgeThread::start(Arc::clone(env), mems);
-    let mut families = Vec::new();
-    for state in versions.families() {
-        let imms = memtables.iter().filter(|(id, _)| *id == state.id);
-        let mut imms: Vec<_> = imms.map(|(_, imm)| imm.clone()).collect();
-        imms.reverse();
-        let mem = MemTable::new(0, 4096, PrefixMap::default())
-            .map_err(|e| Error::io("allocate a memtable for", path, e))?;
-        let version = Arc::clone(&state.current);
-        let view = View::new(Arc::new(mem), imms, version, purge.clone());
-        let options = state.options_or(&options.default_column_family).clone();
-        families.push(Family::new(state.id, &state.name, options, Arc::new(view)));
-    }
-    let core = Arc::new(Core {
-        context,
-        options: options.clone(),
-        pipeline: None,
-        read_only_sequence: last_sequence,
-        recovery_cut: cut,
-        versions: Mutex::new(versions),
-        families: RwLock::new(families.clone()),
-        snapshots: Arc::new(SnapshotList::default()),
-        failure: Arc::new(Failure::default()),
-        scheduler: Arc::new(Scheduler::default()),
-        purge,
-        counters: Counters::default(),
-        lock: Mutex::new(None),
-        admin: Mutex::default(),
-    });
-    Ok(Db::new(core, Arc::clone(&families[0])))
 }
 
 #[cfg(test)]

@@ -33,13 +33,21 @@ struct State {
     super_versions: Vec<Arc<SuperVersion>>,
     mems: Vec<Arc<MemTable>>,
     files: Vec<PathBuf>,
+    /// While above 0, no file is unlinked: somebody needs the names.
+    held: usize,
     working: bool,
     shutdown: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.super_versions.is_empty() && self.mems.is_empty() && self.files.is_empty()
+        self.super_versions.is_empty()
+            && self.mems.is_empty()
+            && (self.files.is_empty() || self.held > 0)
+    }
+
+    fn take_files(&mut self) -> Vec<PathBuf> {
+        if self.held > 0 { Vec::new() } else { std::mem::take(&mut self.files) }
     }
 }
 
@@ -50,6 +58,18 @@ pub(crate) struct Purge {
     pool: Arc<MemTablePool>,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// While it lives, the purge thread unlinks no file. What the thread would have
+/// unlinked when it ended is left to the next open.
+#[derive(Debug)]
+pub(crate) struct FilesHeld(Arc<Purge>);
+
+impl Drop for FilesHeld {
+    fn drop(&mut self) {
+        self.0.state.lock().held -= 1;
+        self.0.changed.notify_all();
+    }
 }
 
 /// The purge thread, which ends with this, and its queue, which others share.
@@ -115,6 +135,12 @@ impl Purge {
         self.changed.notify_all();
     }
 
+    /// Keeps the names of files that are not queued yet.
+    pub(crate) fn hold_files(self: &Arc<Self>) -> FilesHeld {
+        self.state.lock().held += 1;
+        FilesHeld(Arc::clone(self))
+    }
+
     /// Takes a reference to a flushed memtable, to recycle it when it is the
     /// last one.
     pub(crate) fn retire(&self, mem: Arc<MemTable>) {
@@ -129,7 +155,7 @@ impl Purge {
             if !state.is_empty() {
                 let super_versions = std::mem::take(&mut state.super_versions);
                 let mems = std::mem::take(&mut state.mems);
-                let files = std::mem::take(&mut state.files);
+                let files = state.take_files();
                 state.working = true;
                 drop(state);
                 self.process(super_versions, mems, &files);
@@ -182,6 +208,29 @@ impl Purge {
 mod tests {
     use super::*;
     use crate::env::SimEnv;
+
+    #[test]
+    fn files_that_are_held_keep_their_names() {
+        let env = SimEnv::new();
+        let file = || {
+            env.create("/table".as_ref(), false).unwrap().finish().unwrap();
+            ["/table".into()]
+        };
+        let exists = || env.exists("/table".as_ref()).unwrap();
+        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default());
+        let held = thread.hold_files();
+        thread.unlink(file());
+        thread.shutdown();
+        assert!(exists(), "the thread ended, and left the file alone");
+        drop(held);
+        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default());
+        let (one, other) = (thread.hold_files(), thread.hold_files());
+        thread.unlink(file());
+        drop(one);
+        drop(other);
+        thread.shutdown();
+        assert!(!exists(), "nobody holds it any more");
+    }
 
     #[test]
     fn the_thread_ends_with_its_handle() {

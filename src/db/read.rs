@@ -154,6 +154,10 @@ impl ColumnFamily {
         self.cursor_opt(&ReadOptions::default())
     }
 
+    pub(crate) fn iter_opt(&self, o: &ReadOptions) -> Iter {
+        Iter::new(self.window(o))
+    }
+
     /// A cursor with a snapshot, bounds and more.
     pub fn cursor_opt(&self, o: &ReadOptions) -> Cursor {
         Cursor::new(&self.window(o))

@@ -7,6 +7,7 @@
 //! it, the old logs are never read again, whatever of them was cut off.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,8 +45,9 @@ pub(crate) fn replay_to_tables(
     versions: &VersionSet,
     names: &[String],
 ) -> Result<Recovered> {
+    let logs = map_logs(context, versions.log_number(), names)?;
     let mut replay = Replay::new(context, options, versions, true);
-    let last_sequence = match replay.run(versions, names) {
+    let last_sequence = match replay.run(versions, &logs) {
         Ok(last_sequence) => last_sequence,
         Err(error) => {
             remove_tables(context, replay.tables.values().flatten());
@@ -83,11 +85,10 @@ pub(crate) fn replay_to_memory(
     context: &TableContext,
     options: &Options,
     versions: &VersionSet,
+    logs: &[Log],
 ) -> Result<Recovered> {
-    let dir = &context.dir;
-    let names = context.env.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let mut replay = Replay::new(context, options, versions, false);
-    let last_sequence = replay.run(versions, &names)?;
+    let last_sequence = replay.run(versions, logs)?;
     let (memtables, cut) = (replay.sealed, replay.cut);
     Ok(Recovered { last_sequence, edits: Vec::new(), memtables, cut })
 }
@@ -142,15 +143,14 @@ impl<'a> Replay<'a> {
 
     /// Replays the logs that the manifest needs and seals what it fills;
     /// returns the last sequence of the database.
-    fn run(&mut self, versions: &VersionSet, names: &[String]) -> Result<SequenceNumber> {
+    fn run(&mut self, versions: &VersionSet, logs: &[Log]) -> Result<SequenceNumber> {
         let first = versions.log_number();
         if first == 0 {
             // Created, but never opened for writing.
             return Ok(self.last_sequence);
         }
-        let logs = self.map_logs(first, names)?;
         let mode = self.options.wal_recovery;
-        let end = replay(&logs, first, mode, &mut |place, sequence, count, entries| {
+        let end = replay(logs, first, mode, &mut |place, sequence, count, entries| {
             let mut sequence = sequence;
             for entry in entries {
                 let entry = entry.map_err(|what| bad_record(place, what))?;
@@ -188,29 +188,6 @@ impl<'a> Replay<'a> {
         let (file, offset) = (place.log.to_owned(), place.offset);
         self.cut.get_or_insert(RecoveryCut { file, offset, what });
         Ok(())
-    }
-
-    fn map_logs(&self, first: u64, names: &[String]) -> Result<Vec<(u64, PathBuf, Region)>> {
-        let number = |name: &String| match filename::parse_file_name(name) {
-            Some(FileKind::Log(number)) if number >= first => Some(number),
-            _ => None,
-        };
-        let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
-        numbers.sort_unstable();
-        let map = |number| {
-            let path = filename::log_path(&self.context.dir, number);
-            let env = &self.context.env;
-            if !self.to_tables {
-                // Without the lock a live writer may be at work on it: only a
-                // finished file may be mapped.
-                let bytes = env.read(&path).map_err(|e| Error::io("read", &path, e))?;
-                return Ok((number, path, Region::from_vec(bytes)));
-            }
-            let region = env.map(&path).map_err(|e| Error::io("map", &path, e))?;
-            region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
-            Ok((number, path, region))
-        };
-        numbers.into_iter().map(map).collect()
     }
 
     fn insert(&mut self, family: u32, seq_type: SeqType, key: &[u8], value: &[u8]) -> Result<()> {
@@ -258,6 +235,48 @@ impl<'a> Replay<'a> {
         let families: Vec<u32> = self.filling.keys().copied().collect();
         families.into_iter().try_for_each(|family| self.seal(family))
     }
+}
+
+/// Number, path, contents.
+pub(crate) type Log = (u64, PathBuf, Region);
+
+/// The numbers of the logs from `first` on, ascending.
+fn log_numbers(first: u64, names: &[String]) -> Vec<u64> {
+    let number = |name: &String| match filename::parse_file_name(name) {
+        Some(FileKind::Log(number)) if number >= first => Some(number),
+        _ => None,
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn map_logs(context: &TableContext, first: u64, names: &[String]) -> Result<Vec<Log>> {
+    let map = |number| {
+        let path = filename::log_path(&context.dir, number);
+        let region = context.env.map(&path).map_err(|e| Error::io("map", &path, e))?;
+        region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
+        Ok((number, path, region))
+    };
+    log_numbers(first, names).into_iter().map(map).collect()
+}
+
+/// The logs from `first` on, as they are now. Without the lock a live writer may
+/// be at work on them, so they are not mapped: only a finished file may be. One
+/// that vanishes meanwhile was not in use, or is not needed any more.
+pub(crate) fn read_logs(context: &TableContext, first: u64) -> Result<Vec<Log>> {
+    let (env, dir) = (&context.env, &context.dir);
+    let names = env.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let mut logs = Vec::new();
+    for number in log_numbers(first, &names) {
+        let path = filename::log_path(dir, number);
+        match env.read(&path) {
+            Ok(bytes) => logs.push((number, path, Region::from_vec(bytes))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("read", path, e)),
+        }
+    }
+    Ok(logs)
 }
 
 fn bad_record(place: Place<'_>, what: &'static str) -> Error {

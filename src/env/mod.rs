@@ -48,6 +48,16 @@ pub trait Env: Debug + Send + Sync + 'static {
     fn file_len(&self, path: &Path) -> io::Result<u64>;
     /// The whole contents of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// `len` bytes of a file from `offset`, fewer at its end. They may be of a
+    /// file that is being written elsewhere. Implement it if reading all of a
+    /// large file for it is too much.
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(path)?;
+        let start = usize::try_from(offset).map_or(bytes.len(), |o| o.min(bytes.len()));
+        bytes.drain(..start);
+        bytes.truncate(len);
+        Ok(bytes)
+    }
     /// Maps a finished file for reading. Never map one that is still being
     /// written.
     fn map(&self, path: &Path) -> io::Result<Region>;
@@ -69,7 +79,13 @@ pub trait Env: Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// A second name for a file.
+    /// Removes an empty directory. Who does not implement it leaves behind what
+    /// would have been tidied up.
+    fn remove_dir(&self, _dir: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// A second name for a file. `CrossesDevices`, `Unsupported` and the like
+    /// where there can be none: callers copy then.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable; the empty path is the current
     /// directory, as the parent of a bare name.

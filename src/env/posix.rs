@@ -137,6 +137,22 @@ impl Env for PosixEnv {
         }
     }
 
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = open_to_read(path)?;
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset.saturating_add(bytes.len() as u64);
+            let spare = rustix::buffer::spare_capacity(&mut bytes);
+            match rustix::io::pread(&file, spare, at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     fn map(&self, path: &Path) -> io::Result<Region> {
         Region::map_file(&open_to_read(path)?)
     }
@@ -169,6 +185,10 @@ impl Env for PosixEnv {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::unlink(path)?)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rmdir(dir)?)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {

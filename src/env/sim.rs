@@ -243,6 +243,10 @@ impl Env for SimEnv {
         self.write_op().fs.remove(path)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.write_op().fs.remove_dir(dir)
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.write_op().fs.hard_link(from, to)
     }

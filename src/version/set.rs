@@ -199,12 +199,26 @@ impl VersionSet {
     /// Writes a manifest that says `state`, and makes `CURRENT` name it.
     fn start_manifest(&self, state: &State) -> Result<LiveManifest> {
         let number = self.new_file_number();
-        let mut writer = ManifestWriter::create(&*self.env, &self.dir, number)?;
-        writer.append(&state.snapshot(self.peek_file_number()))?;
-        writer.sync()?;
-        self.env.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
-        write_current(&*self.env, &self.dir, number)?;
+        let edit = state.snapshot(self.peek_file_number());
+        let writer = begin_manifest(&*self.env, &self.dir, number, &edit)?;
         Ok(LiveManifest { snapshot_len: writer.len(), writer })
+    }
+
+    /// What the first manifest of a copy of the database is to say, and its
+    /// number. `Poisoned` after a failure: the state on disk is unknown then.
+    pub(crate) fn copy(&self) -> Result<(u64, VersionEdit)> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::Poisoned(Arc::clone(cause)));
+        }
+        let number = self.new_file_number();
+        Ok((number, self.state.snapshot(self.peek_file_number())))
+    }
+
+    /// The oldest log that the manifest says recovery must replay, at this
+    /// moment, while another process may be changing it.
+    pub(crate) fn log_number_on_disk(env: &dyn Env, dir: &Path) -> Result<u64> {
+        let (state, _) = replay(env, dir, read_current(env, dir)?)?;
+        Ok(state.log_number)
     }
 
     /// A number for a new file.
@@ -277,6 +291,22 @@ impl LiveManifest {
         let len = self.writer.len();
         len > OUTGROWN_BYTES_MIN && len > OUTGROWN_RATIO.saturating_mul(self.snapshot_len)
     }
+}
+
+/// Writes a manifest that begins with `edit`, and makes `CURRENT` name it. The
+/// names of all files in `dir` are durable then.
+pub(crate) fn begin_manifest(
+    env: &dyn Env,
+    dir: &Path,
+    number: u64,
+    edit: &VersionEdit,
+) -> Result<ManifestWriter> {
+    let mut writer = ManifestWriter::create(env, dir, number)?;
+    writer.append(edit)?;
+    writer.sync()?;
+    env.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    write_current(env, dir, number)?;
+    Ok(writer)
 }
 
 /// The state that a manifest says, and the first file number it leaves free.

@@ -24,7 +24,7 @@ use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crate::error::Result;
 use crate::memtable::MemTable;
 use crate::sstable::{Table, TableValue};
-use crate::types::key::{SeqType, SequenceNumber, hash_key};
+use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
 use crate::version::version::Version;
 
@@ -136,6 +136,38 @@ impl SuperVersion {
             }
         }
         Ok(None)
+    }
+
+    /// Whether there is a version of `key` newer than `since`. Versions newer
+    /// than a registered snapshot keep their numbers, and the newest one of a
+    /// key stays, so nothing is missed if a snapshot at or before `since` is.
+    pub(crate) fn changed_since(
+        &self,
+        key: &[u8],
+        hash: u64,
+        since: SequenceNumber,
+    ) -> Result<bool> {
+        let newest = SeqType::for_read(SEQUENCE_MAX);
+        let is_newer = |seq_type: SeqType| seq_type.sequence() > since;
+        if let Some((seq_type, _)) = self.mem.get(key, hash, newest) {
+            return Ok(is_newer(seq_type));
+        }
+        for imm in &self.imms {
+            if imm.last_sequence <= since {
+                // And so is everything older.
+                return Ok(false);
+            }
+            if let Some((seq_type, _)) = imm.mem.get(key, hash, newest) {
+                return Ok(is_newer(seq_type));
+            }
+        }
+        // A file without newer versions has no say, whatever it holds of the key.
+        for (_, file) in self.version.candidates(key).filter(|(_, f)| f.largest_seq > since) {
+            if let Some((seq_type, _)) = file.table().get(key, hash, newest)? {
+                return Ok(is_newer(seq_type));
+            }
+        }
+        Ok(false)
     }
 }
 

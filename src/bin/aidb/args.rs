@@ -62,6 +62,14 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// Print the number of entries
     Count(Bounds),
+    /// Write a copy of the database to a new directory, which must not exist
+    ///
+    /// On the same file system the copy shares the tables with the original
+    /// (hard links), and takes no space for them. It is durable on return.
+    Checkpoint {
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Print the statistics of the database
     Stats,
     /// Verify every checksum, the order of keys and the levels; exit code 1 and

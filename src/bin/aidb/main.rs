@@ -14,6 +14,7 @@ mod text;
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use aidb::{ColumnFamily, Db, Options};
@@ -60,6 +61,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Delete { key, sync } => delete(common, key, *sync),
         Command::Scan(args) => scan::scan(common, args, out),
         Command::Count(bounds) => scan::count(common, bounds, out),
+        Command::Checkpoint { to } => checkpoint(common, to),
         Command::Stats => stats(common, out),
         Command::Check => check(common, out),
     }
@@ -111,6 +113,12 @@ fn delete(common: &Common, key: &OsStr, sync: bool) -> Result<(), Failure> {
     let key = text::argument(key, common.hex)?;
     let db = open(common, false)?;
     family(&db, common)?.delete_opt(&key, &aidb::WriteOptions::default().sync(sync))?;
+    Ok(db.close()?)
+}
+
+fn checkpoint(common: &Common, to: &Path) -> Result<(), Failure> {
+    let db = open(common, false)?;
+    db.checkpoint(to)?;
     Ok(db.close()?)
 }
 

@@ -102,6 +102,10 @@ impl Pipeline {
     }
 
     fn recycle_logs_locked(&self, state: &mut State, log_number: u64) {
+        if state.logs_held > 0 {
+            // Whoever lets them go comes here again.
+            return;
+        }
         let visible = self.visible();
         let is_done = |log: &LiveLog| {
             log.writer.number() < log_number && log.last_sequence.is_some_and(|s| s <= visible)

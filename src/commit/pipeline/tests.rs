@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::*;
-use crate::commit::write::{Batch, Single};
+use crate::commit::write::{Batch, Checked, Single, Watched};
 use crate::env::SimEnv;
 use crate::types::key::ValueType;
 use crate::version::Version;
@@ -233,4 +233,104 @@ fn every_failure_wakes_those_who_wait_for_a_flush() {
     rig.pipeline.failure.poison(Error::Conflict);
     assert!(rig.pipeline.sync_to(rig.pipeline.visible()).is_err());
     assert_eq!(rung(&rig), 1);
+}
+
+/// Writes `other` unless `key` was changed after sequence 1.
+fn checked_write(pipeline: &Pipeline, key: &[u8]) -> Result<u64> {
+    let mut batch = WriteBatch::new();
+    batch.put("other", "value");
+    let keys = [Watched::new(0, key)];
+    let mut checked = Checked { batch: Batch(&batch), keys: &keys, since: 1 };
+    pipeline.write(&mut checked, &WriteOptions::default())
+}
+
+#[test]
+fn a_checked_write_is_judged_by_writes_that_are_under_way() {
+    for (key, conflict) in [(b"key", true), (b"yek", false)] {
+        let rig = Rig::new(0);
+        let pipeline = &rig.pipeline;
+        rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+        thread::scope(|scope| {
+            let under_way = stopped_write(scope, pipeline, 0, b"value");
+            let checked = scope.spawn(move || checked_write(pipeline, key));
+            // Time enough for one that does not wait.
+            (0..1000).for_each(|_| thread::yield_now());
+            assert!(!checked.is_finished(), "it looked at half of a write");
+            under_way.send(()).unwrap();
+            match checked.join().unwrap() {
+                Ok(sequence) => assert!(!conflict && sequence == 3),
+                Err(error) => assert!(conflict && matches!(error, Error::Conflict)),
+            }
+        });
+        assert_eq!(pipeline.visible(), if conflict { 2 } else { 3 });
+    }
+}
+
+#[test]
+fn a_checked_write_does_not_wait_for_one_that_failed() {
+    let rig = Rig::new(0);
+    let pipeline = &rig.pipeline;
+    rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+    thread::scope(|scope| {
+        let (reserved, has_reserved) = mpsc::channel();
+        let (go, go_on) = mpsc::channel::<()>();
+        let fails = scope.spawn(move || {
+            let inner = Single::new(0, ValueType::Put, b"key", b"value").unwrap();
+            let mut gated = Gated { inner, reserved, go_on };
+            let write = || pipeline.write(&mut gated, &WriteOptions::default());
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).is_err()
+        });
+        has_reserved.recv().unwrap();
+        let checked = scope.spawn(|| checked_write(pipeline, b"yek"));
+        (0..1000).for_each(|_| thread::yield_now());
+        assert!(!checked.is_finished());
+        // It panics, and needs the commit lock to say so.
+        drop(go);
+        assert!(fails.join().unwrap());
+        assert!(matches!(checked.join().unwrap(), Err(Error::Poisoned(_))));
+    });
+}
+
+#[test]
+fn a_checked_write_finds_a_dropped_family() {
+    let rig = Rig::new(0);
+    let watch = |family| {
+        let mut batch = WriteBatch::new();
+        batch.put("other", "value");
+        let keys = [Watched::new(family, b"key")];
+        let mut checked = Checked { batch: Batch(&batch), keys: &keys, since: 0 };
+        rig.pipeline.write(&mut checked, &WriteOptions::default())
+    };
+    rig.put(0, b"other", 10, WriteOptions::default()).unwrap();
+    watch(1).unwrap();
+    rig.pipeline.remove_family(1);
+    assert!(matches!(watch(1), Err(Error::InvalidArgument(_))));
+    assert!(matches!(watch(7), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn logs_that_are_held_stay_until_they_are_released() {
+    let rig = Rig::new(0);
+    let pipeline = &rig.pipeline;
+    let logs = || pipeline.state.lock().logs.len();
+    let half = SEGMENT_BYTES as usize / 2;
+    pipeline.hold_logs();
+    pipeline.hold_logs();
+    rig.put(0, b"key", half, WriteOptions::default()).unwrap();
+    rig.put(0, b"key", half, WriteOptions::default()).unwrap();
+    let [(_, flushed)] = pipeline.switch_for_flush(Some(0)).unwrap()[..] else { panic!("one") };
+    let (_, current) = pipeline.position();
+    pipeline.flushed(0, flushed, current);
+    assert!(logs() > 1);
+    let parts = pipeline.log_parts(0).unwrap();
+    assert_eq!(parts.len(), logs());
+    for part in &parts {
+        let bytes = rig.env.read(&part.path).unwrap();
+        assert!(bytes[part.len as usize..].iter().all(|b| *b == 0), "records are behind the end");
+    }
+    assert_eq!(pipeline.log_parts(current).unwrap().len(), 1);
+    pipeline.unhold_logs(current);
+    assert_eq!(logs(), parts.len(), "another holds them");
+    pipeline.unhold_logs(current);
+    assert_eq!(logs(), 1);
 }

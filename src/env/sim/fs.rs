@@ -195,6 +195,17 @@ impl FileSystem {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, dir: &Path) -> io::Result<()> {
+        if self.lookup(dir).is_ok() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        if !self.list(dir)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.dirs.remove(dir);
+        Ok(())
+    }
+
     pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let inode = self.lookup(from)?;
         if self.exists(to) {

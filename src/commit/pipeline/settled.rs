@@ -1,0 +1,77 @@
+//! The state that a checked write is judged by.
+//!
+//! A transaction may commit if the keys that it depends on have not changed
+//! since it began, and from that look on until its own place in the commit order
+//! is taken nobody else may take one. So the look happens under the commit lock,
+//! right before the reservation.
+//!
+//! 1. Writes before it that have reserved, but are not in their memtables yet,
+//!    are waited for, so that what is looked at is everything before the write.
+//!    They need no lock to get there, and hardly any time.
+//! 2. If one of them does take long (its thread was put to sleep), or fails
+//!    (which it must take the lock to say), the lock is let go meanwhile and the
+//!    whole is begun again.
+//! 3. Memtables are switched under the commit lock only. A flush may move one
+//!    into a table at any moment, but the view shows each in one place or the
+//!    other at every moment.
+//! 4. Whoever asks has looked at what was there before without the lock, so that
+//!    what is left for the lock is in the newest memtables, in all likelihood.
+
+use parking_lot::MutexGuard;
+
+use super::{Pipeline, State};
+use crate::error::Result;
+use crate::types::key::SequenceNumber;
+use crate::version::super_version::pin;
+
+/// Rounds of spinning and of yielding with the lock held.
+const SPINS: usize = 200;
+const YIELDS: usize = 50;
+
+/// Everything that was committed so far; nothing is added while this lives.
+pub(crate) struct Settled<'a> {
+    state: &'a State,
+}
+
+impl<'a> Settled<'a> {
+    pub(super) fn new(state: &'a State) -> Settled<'a> {
+        Settled { state }
+    }
+
+    /// The last sequence number taken.
+    pub(crate) fn last_sequence(&self) -> SequenceNumber {
+        self.state.last_sequence
+    }
+
+    /// Whether there is a version of `key` in `family` newer than `since`; see
+    /// [`SuperVersion::changed_since`]. Fails when the family was dropped.
+    ///
+    /// [`SuperVersion::changed_since`]: crate::version::super_version::SuperVersion::changed_since
+    pub(crate) fn changed_since(
+        &self,
+        family: u32,
+        key: &[u8],
+        hash: u64,
+        since: SequenceNumber,
+    ) -> Result<bool> {
+        let guard = pin();
+        let view = &self.state.writer(family)?.view;
+        view.cell().load(&guard).changed_since(key, hash, since)
+    }
+}
+
+impl Pipeline {
+    /// Waits until every write that has reserved is in place; `false` when the
+    /// lock was let go meanwhile, so that there may be others again.
+    pub(super) fn settle(&self, state: &mut MutexGuard<'_, State>) -> Result<bool> {
+        let last = state.last_sequence;
+        for round in 0..SPINS + YIELDS {
+            if self.visible() >= last {
+                return Ok(true);
+            }
+            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        MutexGuard::unlocked(state, || self.wait_visible(last))?;
+        Ok(false)
+    }
+}

@@ -1,0 +1,830 @@
+//! Checkpoints, and read-only openings of a database that is being written.
+//!
+//! Both show a database at one moment. What writers write tells whether that is
+//! true: see [`Writers`].
+
+#[expect(dead_code, reason = "no test file uses all of the shared helpers")]
+mod common;
+
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::thread;
+
+use aidb::env::{Env, FileLock, PosixEnv, Region, SimEnv, WalFile, WritableFile};
+use aidb::{ColumnFamily, Db, Error, ErrorKind, Options, WalIo, WriteBatch, WriteOptions};
+use common::{Place, Rng, Trace, files, operations, random_family, random_options, seeds};
+use common::{small_family, small_options};
+
+const INCOMPLETE: &str = "copy.checkpoint-incomplete";
+
+// ---- a workload that tells whether a state is that of one moment -------------
+
+/// How many of its steps a writer keeps.
+const WINDOW: u64 = 200;
+
+/// Threads that write in steps, over two families.
+///
+/// A state is that of one moment if every thread's step `n` is there as a whole
+/// (in both families, with the last [`WINDOW`] steps and none older), and so is
+/// every step of another thread that this step has seen to be done.
+struct Writers {
+    /// Steps done, by thread.
+    done: Vec<AtomicU64>,
+    stop: AtomicBool,
+}
+
+fn number(family: &ColumnFamily, key: &str) -> u64 {
+    family
+        .get(key)
+        .unwrap()
+        .map_or(0, |v| u64::from_le_bytes(v[..8].try_into().expect("eight bytes")))
+}
+
+fn other(db: &Db) -> ColumnFamily {
+    db.column_family("other").expect("it was created before")
+}
+
+impl Writers {
+    fn new(threads: usize) -> Writers {
+        let done = (0..threads).map(|_| AtomicU64::new(0)).collect();
+        Writers { done, stop: AtomicBool::new(false) }
+    }
+
+    fn step(&self, db: &Db, other: &ColumnFamily, thread: usize, n: u64) {
+        let mut batch = WriteBatch::new();
+        batch.put(format!("{thread}/n"), n.to_le_bytes());
+        batch.put_in(other, format!("{thread}/n"), n.to_le_bytes());
+        for (seen, done) in self.done.iter().enumerate() {
+            // Acquire: what it says to be done has returned before this write.
+            let done = done.load(Ordering::Acquire);
+            batch.put(format!("{thread}/saw/{seen}"), done.to_le_bytes());
+        }
+        let family = if n.is_multiple_of(3) { other } else { db };
+        let value = [&n.to_le_bytes()[..], &[n as u8; 150]].concat();
+        batch.put_in(family, format!("{thread}/step/{n:08}"), value);
+        if let Some(old) = n.checked_sub(WINDOW) {
+            let family = if old.is_multiple_of(3) { other } else { db };
+            batch.delete_in(family, format!("{thread}/step/{old:08}"));
+        }
+        db.write(&batch, &WriteOptions::default()).unwrap();
+        // Release: pairs with the load above.
+        self.done[thread].store(n, Ordering::Release);
+    }
+
+    fn run(&self, db: &Db, thread: usize) {
+        let other = other(db);
+        let start = number(db, &format!("{thread}/n"));
+        for n in start + 1.. {
+            // Relaxed: a flag.
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.step(db, &other, thread, n);
+        }
+    }
+
+    fn done(&self) -> Vec<u64> {
+        // Acquire: as above.
+        self.done.iter().map(|n| n.load(Ordering::Acquire)).collect()
+    }
+
+    /// Runs `body` while the threads write.
+    fn during<R>(&self, db: &Db, body: impl FnOnce() -> R) -> R {
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        self.stop.store(false, Ordering::Relaxed);
+        thread::scope(|scope| {
+            // Also when the body fails.
+            let _stop = Stop(&self.stop);
+            for thread in 0..self.done.len() {
+                scope.spawn(move || self.run(db, thread));
+            }
+            body()
+        })
+    }
+}
+
+/// Checks that the state is that of one moment, with at least `done`; returns
+/// what each thread had done.
+fn check_moment(db: &Db, done: &[u64]) -> Vec<u64> {
+    let other = other(db);
+    let steps: Vec<u64> = (0..done.len()).map(|t| number(db, &format!("{t}/n"))).collect();
+    for (thread, (n, done)) in steps.iter().zip(done).enumerate() {
+        assert_eq!(number(&other, &format!("{thread}/n")), *n, "half of a batch");
+        assert!(n >= done, "thread {thread} had done {done} steps, {n} are there");
+        for (seen, steps) in steps.iter().enumerate() {
+            let saw = number(db, &format!("{thread}/saw/{seen}"));
+            assert!(saw <= *steps, "{thread} saw {saw} steps of {seen}, {steps} are there");
+        }
+        let mut found: Vec<String> = [&**db, &other]
+            .iter()
+            .flat_map(|f| f.prefix(format!("{thread}/step/")))
+            .map(|e| e.unwrap().0.escape_ascii().to_string())
+            .collect();
+        found.sort();
+        let first = (n + 1).saturating_sub(WINDOW).max(1);
+        let expected = (first..n + 1).map(|n| format!("{thread}/step/{n:08}"));
+        assert!(found.into_iter().eq(expected), "the steps before {n} of {thread} are not there");
+    }
+    steps
+}
+
+/// A database with two families in `place`.
+fn create(place: &Place, options: &Options) -> Db {
+    let db = Db::open(&place.path, options).unwrap();
+    db.create_column_family("other", &small_family()).unwrap();
+    db
+}
+
+fn verify(db: &Db) {
+    let report = db.verify().unwrap();
+    assert!(report.is_ok(), "{report}");
+}
+
+// ---- checkpoints ----------------------------------------------------------------
+
+#[test]
+fn a_checkpoint_is_a_database_of_its_own() {
+    for place in [Place::simulated(), Place::real()] {
+        let options = small_options(place.env.clone());
+        let db = create(&place, &options);
+        let filler = |db: &Db, value: &str| {
+            for n in 0..2000 {
+                db.put(format!("key{n:05}"), value.repeat(20)).unwrap();
+            }
+        };
+        filler(&db, "old");
+        other(&db).put("key", "old").unwrap();
+        // What no log has is in it, too.
+        db.put_opt("unlogged", "old", &WriteOptions::default().disable_wal(true)).unwrap();
+        let to = place.path.with_file_name("copy");
+        db.checkpoint(&to).unwrap();
+        filler(&db, "new");
+        other(&db).delete("key").unwrap();
+        db.compact_range::<&[u8]>(..).unwrap();
+        let copy = Db::open(&to, &options).expect("both are open at the same time");
+        verify(&copy);
+        assert_eq!(copy.column_family_names(), ["default", "other"]);
+        assert_eq!(other(&copy).get("key").unwrap().unwrap(), "old");
+        assert_eq!(copy.get("unlogged").unwrap().unwrap(), "old");
+        assert_eq!(copy.iter().count(), 2001);
+        assert_eq!(copy.get("key01999").unwrap().unwrap(), "old".repeat(20).as_str());
+        // What happens to the copy is nothing to the original.
+        filler(&copy, "copy");
+        copy.compact_range::<&[u8]>(..).unwrap();
+        copy.drop_column_family("other").unwrap();
+        copy.close().unwrap();
+        assert_eq!(db.get("key00000").unwrap().unwrap(), "new".repeat(20).as_str());
+        assert!(other(&db).get("key").unwrap().is_none());
+        verify(&db);
+        db.close().unwrap();
+        let db = Db::open(&place.path, &options).unwrap();
+        assert_eq!(db.iter().count(), 2001);
+        let copy = Db::open(&to, &options).unwrap();
+        assert_eq!(copy.get("key00000").unwrap().unwrap(), "copy".repeat(20).as_str());
+        // And of a copy there can be another.
+        let again = to.with_file_name("again");
+        copy.checkpoint(&again).unwrap();
+        let again = Db::open(&again, &options).unwrap();
+        assert_eq!(again.get("key00000").unwrap().unwrap(), "copy".repeat(20).as_str());
+    }
+}
+
+#[test]
+fn an_empty_database_and_a_family_that_is_gone() {
+    let place = Place::simulated();
+    let options = small_options(place.env.clone());
+    let db = create(&place, &options);
+    db.checkpoint("/empty").unwrap();
+    assert_eq!(Db::open("/empty", &options).unwrap().iter().count(), 0);
+    other(&db).put("key", "value").unwrap();
+    db.put("key", "value").unwrap();
+    db.drop_column_family("other").unwrap();
+    db.checkpoint("/copy").unwrap();
+    let copy = Db::open("/copy", &options).unwrap();
+    assert_eq!(copy.column_family_names(), ["default"]);
+    assert_eq!(copy.get("key").unwrap().unwrap(), "value");
+}
+
+#[test]
+fn checkpoints_while_others_write() {
+    for seed in seeds(1, 8) {
+        let mut rng = Rng::new(seed);
+        let place = if rng.one_in(2) { Place::simulated() } else { Place::real() };
+        let options = random_options(&mut rng, place.env.clone());
+        let options = options.default_column_family(random_family(&mut rng));
+        let trace = Trace::new(seed, &options);
+        let db = create(&place, &options);
+        let writers = Writers::new(3);
+        let copies: Vec<_> = writers.during(&db, || {
+            let copy = |n: u64| {
+                trace.step();
+                let to = place.path.with_file_name(format!("copy{n}"));
+                let done = writers.done();
+                db.checkpoint(&to).unwrap();
+                (to, done, writers.done())
+            };
+            (0..operations(8)).map(copy).collect()
+        });
+        for (to, before, after) in copies {
+            let copy = Db::open(&to, &options).unwrap();
+            let steps = check_moment(&copy, &before);
+            // One step each may have been done, and not said so yet.
+            assert!(steps.iter().zip(&after).all(|(n, after)| *n <= after + 1));
+            verify(&copy);
+        }
+        check_moment(&db, &writers.done());
+        verify(&db);
+    }
+}
+
+#[test]
+fn nothing_is_held_when_it_is_done() {
+    let place = Place::simulated();
+    let options = small_options(place.env.clone());
+    let db = create(&place, &options);
+    let fill = || {
+        for n in 0..4000 {
+            db.put(format!("key{:04}", n % 500), [n as u8; 200]).unwrap();
+        }
+        db.compact_range::<&[u8]>(..).unwrap();
+        db.wait_idle().unwrap();
+    };
+    fill();
+    db.checkpoint("/copy").unwrap();
+    // As does one that fails.
+    db.checkpoint("/copy").unwrap_err();
+    place.env.create_dir(Path::new("/failing").join(INCOMPLETE).as_path()).unwrap();
+    let lock = place.env.lock(&Path::new("/failing").join(INCOMPLETE).join("LOCK")).unwrap();
+    assert_eq!(db.checkpoint("/failing/copy").unwrap_err().kind(), ErrorKind::Busy);
+    drop(lock);
+    fill();
+    db.flush().unwrap();
+    let tables: usize =
+        db.stats().families.iter().flat_map(|f| &f.levels).map(|level| level.files).sum();
+    db.close().unwrap();
+    assert_eq!(files(&*place.env, &place.path, ".sst").len(), tables, "a dead table stays");
+    assert!(files(&*place.env, &place.path, ".log").len() <= 17, "logs stay");
+}
+
+#[test]
+fn closing_waits_for_a_checkpoint_or_precedes_it() {
+    for seed in seeds(1, 20) {
+        let _trace = Trace::new(seed, "closing");
+        let mut rng = Rng::new(seed);
+        let place = Place::simulated();
+        let options = small_options(place.env.clone());
+        let db = create(&place, &options);
+        let writers = Writers::new(1);
+        (1..300).for_each(|n| writers.step(&db, &other(&db), 0, n));
+        let copied = thread::scope(|scope| {
+            let (closing, spins) = (db.clone(), rng.below(20_000));
+            scope.spawn(move || {
+                (0..spins).for_each(|_| std::hint::spin_loop());
+                closing.close().unwrap();
+            });
+            db.checkpoint("/copy")
+        });
+        match copied {
+            Ok(()) => {
+                check_moment(&Db::open("/copy", &options).unwrap(), &[299]);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert!(!place.env.exists(Path::new("/copy")).unwrap());
+            }
+        }
+        drop(db);
+        check_moment(&Db::open("/db", &options).unwrap(), &[299]);
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+fn targets_that_exist_or_have_no_name_are_refused() {
+    let place = Place::real();
+    let db = create(&place, &small_options(place.env.clone()));
+    let dir = place.path.parent().unwrap().to_owned();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    std::fs::write(dir.join("file"), "mine").unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.join("link")).unwrap();
+    let before = place.env.list(&dir).unwrap().len();
+    let targets = ["empty", "file", "link", "db", "", ".", "..", "/", "file/copy"];
+    for to in targets {
+        let error = db.checkpoint(dir.join(to)).unwrap_err();
+        let expected = if to == "file/copy" { ErrorKind::Io } else { ErrorKind::InvalidArgument };
+        assert_eq!(error.kind(), expected, "{to}: {error}");
+    }
+    assert_eq!(place.env.list(&dir).unwrap().len(), before, "something was left");
+    assert_eq!(std::fs::read(dir.join("file")).unwrap(), b"mine");
+    // Missing parents are made; a directory within the database will do.
+    db.checkpoint(dir.join("new/deep/copy")).unwrap();
+    db.checkpoint(place.path.join("inside")).unwrap();
+    db.close().unwrap();
+    for copy in [dir.join("new/deep/copy"), place.path.join("inside"), place.path.clone()] {
+        Db::open(copy, &small_options(place.env.clone())).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_copied_says_so() {
+    let place = Place::simulated();
+    let options = small_options(place.env.clone());
+    let db = create(&place, &options);
+    let reader = Db::open_read_only(&place.path, &options).unwrap();
+    assert_eq!(reader.checkpoint("/copy").unwrap_err().kind(), ErrorKind::ReadOnly);
+    db.clone().close().unwrap();
+    assert_eq!(db.checkpoint("/copy").unwrap_err().kind(), ErrorKind::Closed);
+    assert!(place.env.list(Path::new("/")).unwrap().iter().all(|name| name == "db"));
+}
+
+// ---- links and copies --------------------------------------------------------------
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks at the files from outside")]
+fn tables_are_linked_and_logs_are_not() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::real();
+    let db = create(&place, &small_options(place.env.clone()));
+    let writers = Writers::new(1);
+    (1..2000).for_each(|n| writers.step(&db, &other(&db), 0, n));
+    db.wait_idle().unwrap();
+    let to = place.path.with_file_name("copy");
+    db.checkpoint(&to).unwrap();
+    let links = |suffix| {
+        let paths = files(&*place.env, &to, suffix).into_iter().map(|(path, _)| path);
+        paths.map(|path| std::fs::metadata(path).unwrap().nlink()).collect::<Vec<_>>()
+    };
+    assert!(links(".sst").len() > 3 && links(".sst").iter().all(|n| *n == 2));
+    assert!(!links(".log").is_empty() && links(".log").iter().all(|n| *n == 1));
+    // The logs are cut where the records end.
+    let logs: u64 = files(&*place.env, &to, ".log").iter().map(|(_, len)| len).sum();
+    assert!(logs < 64 << 10, "{logs} bytes of logs");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks for another file system")]
+fn another_file_system_gets_copies() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::real();
+    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+    let here = device(place.path.parent().unwrap());
+    let elsewhere = ["/dev/shm", "/tmp", "/var/tmp", "."].into_iter().find_map(|dir| {
+        let dir = tempfile::tempdir_in(dir).ok()?;
+        (device(dir.path()) != here).then_some(dir)
+    });
+    let Some(elsewhere) = elsewhere else {
+        println!("skipped: there is no second file system");
+        return;
+    };
+    let options = small_options(place.env.clone());
+    let db = create(&place, &options);
+    let writers = Writers::new(2);
+    let to = elsewhere.path().join("copy");
+    let done = writers.during(&db, || {
+        while writers.done().iter().sum::<u64>() < 2000 {
+            thread::yield_now();
+        }
+        let done = writers.done();
+        db.checkpoint(&to).unwrap();
+        done
+    });
+    let copy = Db::open(&to, &options).unwrap();
+    check_moment(&copy, &done);
+    verify(&copy);
+}
+
+// ---- failures and power cuts ---------------------------------------------------------
+
+/// Makes calls on files under `/copies` fail: the `n`-th one, or all from it on.
+#[derive(Debug)]
+struct Faulty {
+    inner: SimEnv,
+    /// Calls left before the failure; huge when nothing is to fail.
+    countdown: Arc<AtomicI64>,
+    for_ever: bool,
+    links_fail_with: Option<io::ErrorKind>,
+}
+
+const NEVER: i64 = i64::MAX / 2;
+
+impl Faulty {
+    fn new(inner: &SimEnv) -> Faulty {
+        Faulty {
+            inner: inner.clone(),
+            countdown: Arc::new(AtomicI64::new(NEVER)),
+            for_ever: false,
+            links_fail_with: None,
+        }
+    }
+
+    fn call(&self, path: &Path) -> io::Result<()> {
+        if path.starts_with("/copies") { fault(&self.countdown, self.for_ever) } else { Ok(()) }
+    }
+}
+
+fn fault(countdown: &AtomicI64, for_ever: bool) -> io::Result<()> {
+    // Relaxed: one thread makes the copy.
+    let left = countdown.fetch_sub(1, Ordering::Relaxed) - 1;
+    if left == 0 || for_ever && left < 0 { Err(io::Error::other("planted")) } else { Ok(()) }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Box<dyn WritableFile>,
+    countdown: Arc<AtomicI64>,
+    for_ever: bool,
+}
+
+impl WritableFile for FaultyFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        fault(&self.countdown, self.for_ever)?;
+        self.inner.append(bytes)
+    }
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        fault(&self.countdown, self.for_ever)?;
+        self.inner.sync()
+    }
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        fault(&self.countdown, self.for_ever)?;
+        self.inner.finish()
+    }
+}
+
+impl Env for Faulty {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call(dir)?;
+        self.inner.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.call(dir)?;
+        self.inner.list(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.call(path)?;
+        self.inner.exists(path)
+    }
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        self.inner.file_len(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.inner.read(path)
+    }
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        self.inner.map(path)
+    }
+    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
+        self.call(path)?;
+        let inner = self.inner.create(path, direct)?;
+        if !path.starts_with("/copies") {
+            return Ok(inner);
+        }
+        let countdown = Arc::clone(&self.countdown);
+        Ok(Box::new(FaultyFile { inner, countdown, for_ever: self.for_ever }))
+    }
+    fn open_wal(
+        &self,
+        path: &Path,
+        capacity: u64,
+        mapped: bool,
+        recycle: bool,
+    ) -> io::Result<Arc<WalFile>> {
+        self.inner.open_wal(path, capacity, mapped, recycle)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(to)?;
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.call(path)?;
+        self.inner.remove(path)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call(dir)?;
+        self.inner.remove_dir(dir)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(to)?;
+        self.links_fail_with.map_or(Ok(()), |kind| Err(kind.into()))?;
+        self.inner.hard_link(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call(dir)?;
+        self.inner.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.call(path)?;
+        self.inner.lock(path)
+    }
+}
+
+/// 300 steps, some in tables of several levels, the last not synced.
+fn filled(options: &Options) -> (Db, Writers) {
+    let db = Db::open("/db", options).unwrap();
+    db.create_column_family("other", &small_family()).unwrap();
+    let writers = Writers::new(1);
+    (1..=300).for_each(|n| writers.step(&db, &other(&db), 0, n));
+    db.wait_idle().unwrap();
+    (db, writers)
+}
+
+fn copies(env: &SimEnv) -> Vec<String> {
+    env.list(Path::new("/copies")).unwrap_or_default()
+}
+
+#[test]
+fn every_failure_leaves_nothing_behind() {
+    let env = SimEnv::new();
+    env.create_dir(Path::new("/copies")).unwrap();
+    let links = [None, Some(io::ErrorKind::CrossesDevices)];
+    for (links_fail_with, for_ever) in links.into_iter().flat_map(|l| [(l, false), (l, true)]) {
+        let image = env.snapshot_live();
+        let faulty = Faulty { for_ever, links_fail_with, ..Faulty::new(&image) };
+        let countdown = Arc::clone(&faulty.countdown);
+        let options = small_options(Arc::new(faulty));
+        let plain = small_options(Arc::new(image.clone()));
+        let (db, writers) = filled(&options);
+        let mut failures = 0;
+        for n in 1.. {
+            let trace = Trace::new(n, (links_fail_with, for_ever));
+            trace.operation.set(n);
+            countdown.store(n as i64, Ordering::Relaxed);
+            let copied = db.checkpoint("/copies/copy");
+            countdown.store(NEVER, Ordering::Relaxed);
+            let Err(error) = copied else { break };
+            failures += 1;
+            assert!(error.to_string().contains("planted"), "{error}");
+            assert!(matches!(error, Error::Io { .. }), "{error:?}");
+            // Where nothing can be removed, something is left, under the name
+            // that says so; or else it is complete.
+            let left = copies(&image);
+            if !for_ever {
+                assert_eq!(left, [""; 0], "after {error}");
+            } else if left == ["copy"] {
+                check_moment(&Db::open("/copies/copy", &plain).unwrap(), &writers.done());
+                image
+                    .rename(Path::new("/copies/copy"), &PathBuf::from(format!("/whole{n}")))
+                    .unwrap();
+            } else {
+                assert!(left.iter().all(|name| name == INCOMPLETE), "{left:?}");
+            }
+            writers.step(&db, &other(&db), 0, 300 + n);
+        }
+        assert!(failures > 20, "{failures} failures");
+        assert_eq!(copies(&image), ["copy"]);
+        check_moment(&Db::open("/copies/copy", &plain).unwrap(), &writers.done());
+        verify(&db);
+    }
+}
+
+#[test]
+fn other_kinds_of_refused_links_are_copied_or_reported() {
+    use io::ErrorKind::{PermissionDenied, StorageFull, TooManyLinks, Unsupported};
+    for (kind, copies) in
+        [(PermissionDenied, true), (TooManyLinks, true), (Unsupported, true), (StorageFull, false)]
+    {
+        let env = SimEnv::new();
+        let faulty = Faulty { links_fail_with: Some(kind), ..Faulty::new(&env) };
+        let (db, writers) = filled(&small_options(Arc::new(faulty)));
+        assert_eq!(db.checkpoint("/copies/copy").is_ok(), copies, "{kind}");
+        if copies {
+            let options = small_options(Arc::new(env));
+            check_moment(&Db::open("/copies/copy", &options).unwrap(), &writers.done());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_no_harm() {
+    let env = SimEnv::new();
+    let faulty =
+        Faulty { links_fail_with: Some(io::ErrorKind::CrossesDevices), ..Faulty::new(&env) };
+    let options = small_options(Arc::new(faulty));
+    let (db, writers) = filled(&options);
+    db.flush().unwrap();
+    let used: u64 =
+        ["/db"].iter().flat_map(|dir| files(&env, Path::new(dir), "")).map(|(_, len)| len).sum();
+    env.set_capacity(used + 3000);
+    db.checkpoint("/copies/copy").unwrap_err();
+    assert!(copies(&env).is_empty());
+    env.set_capacity(u64::MAX);
+    writers.step(&db, &other(&db), 0, 301);
+    db.checkpoint("/copies/copy").unwrap();
+    check_moment(&db, &[301]);
+}
+
+#[test]
+fn power_cuts_while_a_checkpoint_is_made() {
+    let options = |env: &SimEnv| small_options(Arc::new(env.clone()));
+    let mutations = {
+        let env = SimEnv::new();
+        let (db, _) = filled(&options(&env));
+        let before = env.mutations();
+        db.checkpoint("/copies/copy").unwrap();
+        env.mutations() - before
+    };
+    assert!(mutations > 20);
+    let (mut absent, mut whole) = (0, 0);
+    // Flushes in the background may make it longer than the first one.
+    for n in 1..=mutations + 5 {
+        for seed in 0..4 {
+            let trace = Trace::new(seed, "power cut during a checkpoint");
+            trace.operation.set(n);
+            let env = SimEnv::new();
+            let (db, writers) = filled(&options(&env));
+            db.sync_wal().unwrap();
+            env.crash_at(n, seed);
+            db.checkpoint("/copies/copy").unwrap();
+            let image = env.take_image().unwrap_or_else(|| env.crash(seed));
+            if image.exists(Path::new("/copies/copy")).unwrap() {
+                whole += 1;
+                let copy = Db::open("/copies/copy", &options(&image)).expect("a copy is whole");
+                check_moment(&copy, &writers.done());
+                verify(&copy);
+                image.rename(Path::new("/copies/copy"), Path::new("/copies/moved")).unwrap();
+            } else {
+                absent += 1;
+            }
+            let db = Db::open("/db", &options(&image)).expect("the original is unharmed");
+            check_moment(&db, &writers.done());
+            verify(&db);
+            // What was left does not prevent the next one, and is gone then.
+            db.checkpoint("/copies/copy").unwrap();
+            check_moment(&Db::open("/copies/copy", &options(&image)).unwrap(), &writers.done());
+            assert!(!copies(&image).contains(&INCOMPLETE.to_owned()));
+        }
+    }
+    assert!(absent > 0 && whole > 0, "{absent} absent, {whole} whole");
+}
+
+#[test]
+fn a_checkpoint_is_durable_when_it_returns() {
+    let options = |env: &SimEnv| small_options(Arc::new(env.clone()));
+    for seed in 0..20 {
+        let env = SimEnv::new();
+        let (db, writers) = filled(&options(&env));
+        db.checkpoint("/copies/copy").unwrap();
+        let image = if seed == 0 { env.crash_clean() } else { env.crash(seed) };
+        let copy = Db::open("/copies/copy", &options(&image)).unwrap();
+        check_moment(&copy, &writers.done());
+    }
+}
+
+#[test]
+fn other_files_under_the_incomplete_name_are_left_alone() {
+    let env = SimEnv::new();
+    let (db, _) = filled(&small_options(Arc::new(env.clone())));
+    let dir = Path::new("/copies").join(INCOMPLETE);
+    env.create_dir(&dir).unwrap();
+    let mine = dir.join("mine");
+    env.create(&mine, false).unwrap().finish().unwrap();
+    assert_eq!(db.checkpoint("/copies/copy").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(env.exists(&mine).unwrap());
+    // Left by one that was cut off.
+    env.remove(&mine).unwrap();
+    for name in ["000007.sst", "000008.log", "CURRENT", "MANIFEST-000009", "000010.tmp"] {
+        let mut file = env.create(&dir.join(name), false).unwrap();
+        file.append(b"half").unwrap();
+        file.finish().unwrap();
+    }
+    db.checkpoint("/copies/copy").unwrap();
+    verify(&Db::open("/copies/copy", &small_options(Arc::new(env.clone()))).unwrap());
+    assert_eq!(copies(&env), ["copy"]);
+}
+
+// ---- read-only openings ------------------------------------------------------------------
+
+#[test]
+fn a_reader_sees_one_moment_while_others_write() {
+    for seed in seeds(1, 8) {
+        let mut rng = Rng::new(seed);
+        let place = if rng.one_in(2) { Place::simulated() } else { Place::real() };
+        let options = random_options(&mut rng, place.env.clone());
+        // Manifests, tables and logs come and go.
+        let options = options
+            .default_column_family(random_family(&mut rng).write_buffer_bytes(4096))
+            .wal_segment_bytes(64 << 10);
+        let trace = Trace::new(seed, &options);
+        let db = create(&place, &options);
+        let writers = Writers::new(2);
+        let readers: Vec<_> = writers.during(&db, || {
+            let read = |_| {
+                trace.step();
+                let done = writers.done();
+                let reader = Db::open_read_only(&place.path, &options).unwrap();
+                let steps = check_moment(&reader, &done);
+                (reader, steps)
+            };
+            (0..operations(40)).map(read).collect()
+        });
+        drop(db);
+        // They go on showing what they showed, whatever became of the files.
+        for (reader, steps) in readers.iter().rev().take(5) {
+            assert_eq!(check_moment(reader, steps), *steps);
+            assert_eq!(reader.put("key", "value").unwrap_err().kind(), ErrorKind::ReadOnly);
+        }
+    }
+}
+
+#[test]
+fn a_reader_changes_nothing() {
+    let env = SimEnv::new();
+    let (db, writers) = filled(&small_options(Arc::new(env.clone())));
+    for live in [true, false] {
+        if !live {
+            db.clone().close().unwrap();
+        }
+        let mutations = env.mutations();
+        let reader = Db::open_read_only("/db", &small_options(Arc::new(env.clone()))).unwrap();
+        check_moment(&reader, &writers.done());
+        verify(&reader);
+        reader.wait_idle().unwrap();
+        assert_eq!(reader.flush().unwrap_err().kind(), ErrorKind::ReadOnly);
+        assert_eq!(reader.drop_column_family("other").unwrap_err().kind(), ErrorKind::ReadOnly);
+        reader.close().unwrap();
+        assert_eq!(env.mutations(), mutations);
+    }
+}
+
+#[test]
+fn real_damage_is_still_reported_to_readers() {
+    let env = SimEnv::new();
+    let (db, _) = filled(&small_options(Arc::new(env.clone())));
+    db.close().unwrap();
+    let open = |env: &SimEnv| Db::open_read_only("/db", &small_options(Arc::new(env.clone())));
+    open(&env).unwrap();
+    for suffix in [".sst", ".log", ""] {
+        let image = env.snapshot_live();
+        let all = files(&image, Path::new("/db"), suffix);
+        let is_victim =
+            |p: &&PathBuf| !suffix.is_empty() || p.to_str().unwrap().contains("MANIFEST");
+        let paths: Vec<_> = all.iter().map(|(path, _)| path).filter(is_victim).collect();
+        // The log in use may be the last of several.
+        paths.iter().for_each(|path| image.remove(path).unwrap());
+        let error = open(&image).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{suffix}: {error}");
+        assert!(paths.iter().any(|path| Some(&***path) == error.path()), "{error}");
+    }
+    let image = env.snapshot_live();
+    image.remove(Path::new("/db/CURRENT")).unwrap();
+    assert_eq!(open(&image).unwrap_err().kind(), ErrorKind::NotADatabase);
+}
+
+// ---- another process -------------------------------------------------------------------------
+
+const CHILD: &str = "AIDB_COPIES_CHILD";
+
+fn child_options() -> Options {
+    small_options(Arc::new(PosixEnv::new())).wal_io(WalIo::Mapped)
+}
+
+/// Not a test: what the parent runs again. Writes until its input ends.
+#[test]
+fn child() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let db = Db::open(path, &child_options()).unwrap();
+    let writers = Writers::new(2);
+    writers.during(&db, || {
+        println!("\nready");
+        io::stdout().flush().unwrap();
+        let _ = io::stdin().read(&mut [0]);
+    });
+    db.close().unwrap();
+}
+
+#[test]
+fn a_reader_of_another_process_sees_one_moment() {
+    let place = Place::real();
+    create(&place, &child_options()).close().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, &place.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("ready")), "the child ended early");
+    let mut last = vec![0, 0];
+    for _ in 0..operations(50) {
+        let reader = Db::open_read_only(&place.path, &child_options()).unwrap();
+        // And it never goes back.
+        last = check_moment(&reader, &last);
+    }
+    assert_eq!(Db::open(&place.path, &child_options()).unwrap_err().kind(), ErrorKind::Busy);
+    drop(child.stdin.take());
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+    let db = Db::open(&place.path, &child_options()).unwrap();
+    assert!(check_moment(&db, &last).iter().all(|n| *n > 0));
+}
