@@ -229,6 +229,8 @@ impl Simulation {
     /// Kills in the middle of writes lose nothing that was acknowledged.
     fn kill_within(&mut self, env: &SimEnv, db: &Db, other: &ColumnFamily, oracle: &mut Oracle) {
         env.crash_often(0, 0);
+        // What the background has met since the last look was of another kind.
+        drop(taken(env));
         let mut workload = Workload::new(self.rng.clone());
         for n in 1..8 {
             let acknowledged = oracle.acknowledged();
@@ -254,7 +256,7 @@ impl Simulation {
         let (db, other) = create(&env, self.seed, self.io);
         let mut workload = Workload::new(self.rng.clone());
         let mut oracle = Oracle::new();
-        env.crash_often(self.rng.pick(&[1, 2, 5]), self.seed);
+        env.crash_often(self.rng.pick(&[2, 6, 15]), self.seed);
         for _ in 0..operations {
             trace.step();
             workload.operation(&db, &other, &mut oracle);

@@ -183,8 +183,8 @@ fn batches_and_compactions(s: &mut Session) -> Result<()> {
     s.options = s.options.clone().wal_io(WalIo::Pwrite).target_file_bytes(4096);
     s.open()?;
     s.create_other()?;
-    for _ in 0..4 {
-        for _ in 0..4 {
+    for _ in 0..3 {
+        for _ in 0..3 {
             s.commit(6, 400, false)?;
         }
         s.flush()?;
@@ -235,9 +235,14 @@ fn families_come_and_go(s: &mut Session) -> Result<()> {
 }
 
 fn logs_rotate_and_are_recycled(s: &mut Session) -> Result<()> {
+    // Writers do not wait for flushes, so that the runs are short.
+    s.options = s.options.clone().write_buffer_bytes(256 << 10);
     s.open()?;
-    for n in 0..40 {
-        s.commit(1, 20_000, n % 16 == 15)?;
+    for n in 0..12 {
+        s.commit(1, 40_000, n % 8 == 7)?;
+        if n % 5 == 4 {
+            s.flush()?;
+        }
     }
     s.change(Db::wait_idle)?;
     s.check_reads()?;

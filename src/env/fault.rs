@@ -92,20 +92,26 @@ pub enum Fault {
     /// calls that move none.
     Short,
     /// A panic. Passes over the calls of the thread that planted it: what
-    /// panics is work in the background.
+    /// panics is work in the background. A thread that panics already gets
+    /// [`Io`](Fault::Io): a second panic would end the process.
     Panic,
 }
 
 impl Fault {
     fn error(self) -> io::Error {
         match self {
-            Fault::Io | Fault::IoAfter => io::Error::other("planted: input/output error"),
+            Fault::Io | Fault::IoAfter => planted_io(),
+            Fault::Panic if std::thread::panicking() => planted_io(),
             Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "planted: disk full"),
             Fault::Interrupted => io::Error::new(io::ErrorKind::Interrupted, "planted: interrupt"),
             Fault::Short => io::Error::new(io::ErrorKind::WriteZero, "planted: short count"),
             Fault::Panic => panic!("planted: a panic in a call of the file system"),
         }
     }
+}
+
+fn planted_io() -> io::Error {
+    io::Error::other("planted: input/output error")
 }
 
 /// Which calls fail, and how.
