@@ -42,6 +42,7 @@ pub enum Call {
     List,
     Exists,
     FileLen,
+    /// [`Env::read`] and [`Env::read_at`].
     Read,
     Map,
     /// [`Region::populate`]: the first touch of a mapped page.
@@ -50,6 +51,7 @@ pub enum Call {
     OpenWal,
     Rename,
     Remove,
+    RemoveDir,
     HardLink,
     SyncDir,
     Lock,
@@ -317,6 +319,10 @@ impl<E: Env> Env for FaultEnv<E> {
         self.faults.run(Call::Read, path, || self.inner.read(path))
     }
 
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.faults.run(Call::Read, path, || self.inner.read_at(path, offset, len))
+    }
+
     fn map(&self, path: &Path) -> io::Result<Region> {
         let region = self.faults.run(Call::Map, path, || self.inner.map(path))?;
         let pages = FaultPages { faults: Arc::clone(&self.faults), path: path.into() };
@@ -349,6 +355,10 @@ impl<E: Env> Env for FaultEnv<E> {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.faults.run(Call::Remove, path, || self.inner.remove(path))
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.faults.run(Call::RemoveDir, dir, || self.inner.remove_dir(dir))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -471,8 +481,8 @@ impl WalBackend for FaultWal {
         result
     }
 
-    fn write_zeros(&self) -> io::Result<()> {
-        self.faults.run(Call::WalZeros, &self.path, || self.inner.write_zeros())
+    fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+        self.faults.run(Call::WalZeros, &self.path, || self.inner.write_zeros(go_on))
     }
 
     fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
