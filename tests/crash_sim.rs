@@ -1,102 +1,45 @@
 //! Power cuts in the simulated file system, against the prefix oracle.
 //!
 //! One thread writes, so the history is a list of commits; flushes and
-//! compactions go on in the background. Between and during operations the
-//! machine loses its power: `SimEnv` gives one of the states that the disk may
-//! then be in. The oracle:
+//! compactions go on in the background. The file system takes images at its
+//! calls, whichever thread makes them: each is one of the states that a disk may
+//! be in after a power cut in the middle of an operation. The oracle:
 //!
 //! 1. What recovery shows equals the state after some first `p` commits, in
 //!    all families at once. (A half-applied batch equals no such state.)
 //! 2. `p` is at least the last commit that was known to be durable.
 //! 3. Opening it again changes nothing; a second power cut during recovery
-//!    does not break 1 and 2; the tables and levels verify clean.
+//!    does not break 1 and 2; the tables and levels verify clean; no file stays
+//!    that nothing needs.
 //! 4. What was cut off never comes back: after more writes, the same holds of
 //!    the history that forked at `p`.
-
-#![expect(clippy::disallowed_methods, reason = "the time bounds how many images are tried")]
 
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
 
-use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aidb::env::SimEnv;
-use aidb::{ColumnFamily, Db, Options, WalIo, WriteBatch, WriteOptions};
-use common::{Rng, Trace, operations, random_family, seeds, small_options};
+use aidb::{ColumnFamily, Db, Options, Snapshot, WalIo, WriteBatch, WriteOptions};
+use common::oracle::{Commit, Key, Oracle, State, close_without_orphans, contents};
+use common::{Rng, Trace, long, operations, random_family, report, seeds, small_options};
 
 const PATH: &str = "/db";
 const OTHER: &str = "other";
-
-/// Family 0 is the default one, 1 the other.
-type Key = (usize, Vec<u8>);
-type State = HashMap<Key, Vec<u8>>;
-type Commit = Vec<(Key, Option<Vec<u8>>)>;
-
-#[derive(Clone, Default)]
-struct History {
-    commits: Vec<Commit>,
-    /// How many commits are known to be durable.
-    durable: usize,
-    /// How many have been made in all forks: no two commits write the same.
-    total: u64,
-}
-
-impl History {
-    /// The largest `p` whose state is `found`, from `durable` on.
-    fn prefix_of(&self, found: &State) -> Option<usize> {
-        let mut state = State::new();
-        // Keys on which the two differ, kept up to date commit by commit.
-        let mut different = found.len();
-        let mut matching = (different == 0 && self.durable == 0).then_some(0);
-        for (p, commit) in self.commits.iter().enumerate() {
-            for (key, value) in commit {
-                let expected = found.get(key);
-                different -= usize::from(state.get(key) != expected);
-                match value {
-                    Some(value) => state.insert(key.clone(), value.clone()),
-                    None => state.remove(key),
-                };
-                different += usize::from(state.get(key) != expected);
-            }
-            if different == 0 && p + 1 >= self.durable {
-                matching = Some(p + 1);
-            }
-        }
-        matching
-    }
-
-    fn check(&self, found: &State, what: &str) -> usize {
-        if let Some(p) = self.prefix_of(found) {
-            return p;
-        }
-        let (commits, durable) = (self.commits.len(), self.durable);
-        let any = History { durable: 0, ..self.clone() }.prefix_of(found);
-        panic!(
-            "{what}: the state of {} keys is that after {any:?} commits, \
-             of {commits}, {durable} of them durable",
-            found.len()
-        );
-    }
-
-    fn truncated(&self, p: usize) -> History {
-        let mut fork = self.clone();
-        fork.commits.truncate(p);
-        fork
-    }
-}
 
 struct Workload {
     rng: Rng,
     keys: u64,
     value_len_max: usize,
+    /// A snapshot, and how many commits it sees.
+    snapshot: Option<(Snapshot, usize)>,
 }
 
 impl Workload {
     fn new(mut rng: Rng) -> Workload {
-        let (keys, value_len_max) = (rng.pick(&[5, 40, 200]), rng.pick(&[20, 300, 3000]));
-        Workload { rng, keys, value_len_max }
+        let (keys, value_len_max) = (rng.pick(&[5, 40, 100]), rng.pick(&[20, 300, 2000]));
+        Workload { rng, keys, value_len_max, snapshot: None }
     }
 
     /// One entry of a commit; its value says which commit it belongs to.
@@ -111,42 +54,59 @@ impl Workload {
     }
 
     /// Writes a commit of one or more entries and records it.
-    fn commit(&mut self, db: &Db, other: &ColumnFamily, history: &mut History) {
-        history.total += 1;
+    fn commit(&mut self, db: &Db, other: &ColumnFamily, oracle: &mut Oracle) {
         let len = if self.rng.one_in(3) { 1 + self.rng.index(20) } else { 1 };
-        let commit: Commit = (0..len).map(|_| self.entry(history.total)).collect();
-        let mut batch = WriteBatch::new();
-        for ((family, key), value) in &commit {
-            let family = [&**db, other][*family];
-            match value {
-                Some(value) => batch.put_in(family, key, value),
-                None => batch.delete_in(family, key),
-            }
-        }
+        let commit: Commit = (0..len).map(|_| self.entry(oracle.next_number())).collect();
         let sync = self.rng.one_in(8);
-        // Recorded first: an image taken during the write may hold it.
-        history.commits.push(commit);
-        db.write(&batch, &WriteOptions::default().sync(sync)).unwrap();
-        if sync {
-            history.durable = history.commits.len();
-        }
+        write(db, other, oracle, commit, sync);
     }
 
-    fn operation(&mut self, db: &Db, other: &ColumnFamily, history: &mut History) {
+    fn operation(&mut self, db: &Db, other: &ColumnFamily, oracle: &mut Oracle) {
         match self.rng.below(200) {
             0..3 => {
                 db.flush().unwrap();
-                history.durable = history.commits.len();
+                oracle.sync();
             }
             3 => db.compact_range::<&[u8]>(..).unwrap(),
             4 => other.compact_range::<&[u8]>(..).unwrap(),
             5..8 => {
                 db.sync_wal().unwrap();
-                history.durable = history.commits.len();
+                oracle.sync();
             }
             8 => db.wait_idle().unwrap(),
-            _ => self.commit(db, other, history),
+            9 => self.snapshot = Some((db.snapshot(), oracle.len())),
+            10 => self.check_snapshot(db, other, oracle),
+            _ => self.commit(db, other, oracle),
         }
+    }
+
+    fn check_snapshot(&mut self, db: &Db, other: &ColumnFamily, oracle: &Oracle) {
+        let Some((snapshot, p)) = self.snapshot.take() else { return };
+        let mut found = State::new();
+        for (number, family) in [&**db, other].into_iter().enumerate() {
+            for entry in snapshot.column_family(family).iter() {
+                let (key, value) = entry.unwrap();
+                found.insert((number, key.to_vec()), value.to_vec());
+            }
+        }
+        assert!(found == oracle.state_after(p), "a snapshot shows another state");
+    }
+}
+
+fn write(db: &Db, other: &ColumnFamily, oracle: &mut Oracle, commit: Commit, sync: bool) {
+    let mut batch = WriteBatch::new();
+    for ((family, key), value) in &commit {
+        let family = [&**db, other][*family];
+        match value {
+            Some(value) => batch.put_in(family, key, value),
+            None => batch.delete_in(family, key),
+        }
+    }
+    oracle.begin(commit);
+    db.write(&batch, &WriteOptions::default().sync(sync)).unwrap();
+    oracle.acknowledge();
+    if sync {
+        oracle.sync();
     }
 }
 
@@ -159,26 +119,32 @@ fn options(env: &SimEnv, seed: u64, io: WalIo) -> Options {
         .max_subcompactions(rng.pick(&[1, 2]))
 }
 
+fn create(env: &SimEnv, seed: u64, io: WalIo) -> (Db, ColumnFamily) {
+    let db = Db::open(PATH, &options(env, seed, io)).unwrap();
+    let family = random_family(&mut Rng::new(!seed)).write_buffer_bytes(4096);
+    let other = db.create_column_family(OTHER, &family).unwrap();
+    (db, other)
+}
+
 fn open(env: &SimEnv, seed: u64, io: WalIo) -> (Db, ColumnFamily) {
     let db = Db::open(PATH, &options(env, seed, io)).expect("an image opens");
     let other = db.column_family(OTHER).expect("a durable family is there");
     (db, other)
 }
 
-fn contents(db: &Db, other: &ColumnFamily) -> State {
-    let mut state = State::new();
-    for (number, family) in [&**db, other].into_iter().enumerate() {
-        for entry in family.iter() {
-            let (key, value) = entry.unwrap();
-            state.insert((number, key.to_vec()), value.to_vec());
-        }
-    }
-    state
+fn state(db: &Db, other: &ColumnFamily) -> State {
+    contents(db, &[other]).expect("everything can be read")
 }
 
 fn assert_verifies(db: &Db) {
-    let report = db.verify().unwrap();
-    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let findings = db.verify().unwrap().findings;
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
+/// The images taken so far, and the mutations before which they were.
+fn taken(env: &SimEnv) -> Vec<(u64, SimEnv)> {
+    let images = std::iter::from_fn(|| env.take_image());
+    images.map(|image| (image.taken_at(), image)).collect()
 }
 
 struct Simulation {
@@ -189,51 +155,60 @@ struct Simulation {
 }
 
 impl Simulation {
-    /// Checks one image; a few of them thoroughly.
-    fn check_image(&mut self, image: &SimEnv, history: &History) {
+    fn new(seed: u64, io: WalIo) -> Simulation {
+        Simulation { seed, io, rng: Rng::new(seed), images: 0 }
+    }
+
+    /// Checks one image, of a time when `durable` commits were; a few of them
+    /// thoroughly.
+    fn check_image(&mut self, image: &SimEnv, oracle: &Oracle, durable: usize) {
         self.images += 1;
-        let thorough = self.rng.below(6);
+        let thorough = self.rng.below(24);
         if thorough == 0 {
-            self.crash_during_recovery(image, history);
+            self.crash_during_recovery(image, oracle, durable);
         }
         let (db, other) = open(image, self.seed, self.io);
-        let state = contents(&db, &other);
-        let p = history.check(&state, "after a power cut");
+        let found = state(&db, &other);
+        let p = oracle.check(&found, durable, "after a power cut");
         if thorough == 1 {
             assert_verifies(&db);
             drop(other);
             db.close().unwrap();
             let (db, other) = open(image, self.seed, self.io);
-            assert!(contents(&db, &other) == state, "a second opening changes the state");
+            assert!(state(&db, &other) == found, "a second opening changes the state");
             assert_verifies(&db);
+            drop(other);
+            close_without_orphans(db, image, Path::new(PATH));
         } else if thorough == 2 {
-            self.fork(image, db, other, history.truncated(p));
+            self.fork(image, db, other, oracle.fork(p));
         }
     }
 
-    /// A second power cut, at some operation of the recovery of `image`.
-    fn crash_during_recovery(&mut self, image: &SimEnv, history: &History) {
+    /// Second power cuts, at calls of the recovery of `image`.
+    fn crash_during_recovery(&mut self, image: &SimEnv, oracle: &Oracle, durable: usize) {
         let copy = image.snapshot_live();
-        let before = copy.operations();
-        drop(open(&copy, self.seed, self.io));
-        let operations = copy.operations() - before;
-        for _ in 0..3 {
-            let copy = image.snapshot_live();
-            copy.crash_at(1 + self.rng.below(operations.max(1)), self.rng.next());
-            let (db, other) = open(&copy, self.seed, self.io);
-            drop(other);
-            db.close().unwrap();
-            // Background work may make the second run shorter than the first.
-            let Some(second) = copy.take_image() else { continue };
+        copy.crash_often(1, self.rng.next());
+        let (db, other) = open(&copy, self.seed, self.io);
+        drop(other);
+        db.close().unwrap();
+        let mut images = taken(&copy);
+        while images.len() > 12 {
+            let any = self.rng.index(images.len());
+            images.swap_remove(any);
+        }
+        for (_, second) in images {
             self.images += 1;
             let (db, other) = open(&second, self.seed, self.io);
-            history.check(&contents(&db, &other), "after a power cut during recovery");
-            assert_verifies(&db);
+            oracle.check(&state(&db, &other), durable, "after a power cut during recovery");
+            if self.rng.one_in(6) {
+                assert_verifies(&db);
+            }
         }
     }
 
     /// Goes on from a recovered state and cuts the power again.
-    fn fork(&mut self, image: &SimEnv, db: Db, other: ColumnFamily, mut fork: History) {
+    fn fork(&mut self, image: &SimEnv, db: Db, other: ColumnFamily, mut fork: Oracle) {
+        // What was recovered is not synced again before something is.
         let mut workload = Workload::new(self.rng.clone());
         for _ in 0..self.rng.index(30) {
             workload.operation(&db, &other, &mut fork);
@@ -241,100 +216,198 @@ impl Simulation {
         let second = image.crash(self.rng.next());
         self.images += 1;
         let (again, again_other) = open(&second, self.seed, self.io);
-        fork.check(&contents(&again, &again_other), "after a second power cut");
+        fork.check(&state(&again, &again_other), fork.durable(), "after a second power cut");
         drop((again_other, again));
-        let all = contents(&db, &other);
-        drop(other);
+        let all = state(&db, &other);
+        drop((workload, other));
         db.close().unwrap();
         let (db, other) = open(image, self.seed, self.io);
-        assert!(contents(&db, &other) == all, "closing and opening changes the state");
-        fork.durable = fork.commits.len();
-        fork.check(&all, "after recovery and more writes");
+        assert!(state(&db, &other) == all, "closing and opening changes the state");
+        fork.check(&all, fork.len(), "after recovery and more writes");
+    }
+
+    /// Kills in the middle of writes lose nothing that was acknowledged.
+    fn kill_within(&mut self, env: &SimEnv, db: &Db, other: &ColumnFamily, oracle: &mut Oracle) {
+        env.crash_often(0, 0);
+        // What the background has met since the last look was of another kind.
+        drop(taken(env));
+        let mut workload = Workload::new(self.rng.clone());
+        for n in 1..8 {
+            let acknowledged = oracle.acknowledged();
+            env.kill_at(n);
+            workload.commit(db, other, oracle);
+            for (_, image) in taken(env) {
+                self.images += 1;
+                let (db, other) = open(&image, self.seed, self.io);
+                oracle.check(&state(&db, &other), acknowledged, "after a kill within a write");
+            }
+        }
     }
 
     /// A kill at this moment loses nothing at all.
-    fn check_kill(&mut self, env: &SimEnv, history: &History) {
+    fn check_kill(&mut self, env: &SimEnv, oracle: &Oracle) {
         self.images += 1;
         let (db, other) = open(&env.snapshot_live(), self.seed, self.io);
-        let all = History { durable: history.commits.len(), ..history.clone() };
-        all.check(&contents(&db, &other), "after a kill");
+        oracle.check(&state(&db, &other), oracle.len(), "after a kill");
     }
 
     fn run(&mut self, operations: u64, trace: &Trace) {
         let env = SimEnv::new();
-        let db = Db::open(PATH, &options(&env, self.seed, self.io)).unwrap();
-        let family = random_family(&mut self.rng).write_buffer_bytes(4096);
-        let other = db.create_column_family(OTHER, &family).unwrap();
+        let (db, other) = create(&env, self.seed, self.io);
         let mut workload = Workload::new(self.rng.clone());
-        let mut history = History::default();
-        let mut durable_when_armed = None;
+        let mut oracle = Oracle::new();
+        env.crash_often(self.rng.pick(&[2, 6, 15]), self.seed);
         for _ in 0..operations {
             trace.step();
-            if durable_when_armed.is_none() && self.rng.one_in(6) {
-                durable_when_armed = Some(history.durable);
-                env.crash_at(1 + self.rng.below(40), self.rng.next());
-            }
-            workload.operation(&db, &other, &mut history);
-            if let (Some(durable), Some(image)) = (durable_when_armed, env.take_image()) {
-                durable_when_armed = None;
-                self.check_image(&image, &History { durable, ..history.clone() });
-            }
-            if self.rng.one_in(12) {
-                let image = env.crash(self.rng.next());
-                self.check_image(&image, &history);
+            workload.operation(&db, &other, &mut oracle);
+            oracle.mark(env.mutations());
+            for (number, image) in taken(&env) {
+                self.check_image(&image, &oracle, oracle.durable_at(number));
             }
             if self.rng.one_in(80) {
-                self.check_kill(&env, &history);
+                self.check_kill(&env, &oracle);
             }
         }
+        self.kill_within(&env, &db, &other, &mut oracle);
     }
 }
 
 /// Workloads until `images` images are checked.
-fn simulate(first_seed: u64, images: u64, io: WalIo) {
-    let start = Instant::now();
-    let mut checked = 0;
-    for seed in seeds(first_seed, 1000) {
+fn simulate(first_seed: u64, io: WalIo) {
+    let images = operations(IMAGES) * long().max(1);
+    let (mut checked, mut workloads) = (0, 0);
+    for seed in seeds(first_seed, 1_000_000) {
         let trace = Trace::new(seed, io);
-        let mut simulation = Simulation { seed, io, rng: Rng::new(seed), images: 0 };
-        simulation.run(400, &trace);
-        checked += simulation.images;
-        // The time only bounds how much is tried beyond what is asked for.
-        if checked >= images && start.elapsed() > Duration::from_secs(30) {
-            return;
+        let mut simulation = Simulation::new(seed, io);
+        simulation.run(150, &trace);
+        (checked, workloads) = (checked + simulation.images, workloads + 1);
+        if checked >= images {
+            break;
         }
     }
+    report(format_args!("crash simulation, {io:?}: {checked} images of {workloads} workloads"));
 }
+
+/// Of each of the two tests.
+const IMAGES: u64 = 50_000;
 
 #[test]
 fn power_cuts_with_a_mapped_log() {
-    simulate(1, operations(1000), WalIo::Mapped);
+    simulate(1, WalIo::Mapped);
 }
 
 #[test]
 fn power_cuts_with_a_written_log() {
-    simulate(5001, operations(1000), WalIo::Pwrite);
+    simulate(5_000_001, WalIo::Pwrite);
 }
 
-/// Cuts the power at every operation of `body` on a fresh file system; each
-/// image goes to `check`.
-fn at_every_operation(body: impl Fn(&SimEnv), check: impl Fn(&SimEnv, u64)) {
-    let count = {
-        let env = SimEnv::new();
-        body(&env);
-        env.operations()
-    };
-    assert!(count > 0, "nothing happens");
-    for n in 1..=count {
-        for seed in 0..4 {
-            let trace = Trace::new(seed, "at every operation");
-            trace.operation.set(n);
-            let env = SimEnv::new();
-            env.crash_at(n, seed);
-            body(&env);
-            if let Some(image) = env.take_image() {
-                check(&image, seed);
+// ---- every power cut of short workloads ---------------------------------------
+
+/// What a short workload may consist of.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Put,
+    Delete,
+    Batch,
+    Synced,
+    Sync,
+    Flush,
+    Compact,
+    Large,
+}
+
+const STEPS: [Step; 8] = [
+    Step::Put,
+    Step::Delete,
+    Step::Batch,
+    Step::Synced,
+    Step::Sync,
+    Step::Flush,
+    Step::Compact,
+    Step::Large,
+];
+
+impl Step {
+    fn run(self, db: &Db, other: &ColumnFamily, oracle: &mut Oracle) {
+        let number = oracle.next_number().to_le_bytes().to_vec();
+        let put =
+            |family, len| ((family, b"key".to_vec()), Some([&number[..], &vec![7; len]].concat()));
+        match self {
+            Step::Put => write(db, other, oracle, vec![put(0, 10)], false),
+            Step::Delete => {
+                write(db, other, oracle, vec![((0, b"key".to_vec()), None)], false);
             }
+            Step::Batch => write(db, other, oracle, vec![put(0, 600), put(1, 600)], false),
+            Step::Synced => write(db, other, oracle, vec![put(1, 10)], true),
+            // Needs a memtable and half a log of its own.
+            Step::Large => write(db, other, oracle, vec![put(0, 40_000)], false),
+            Step::Sync => {
+                db.sync_wal().unwrap();
+                oracle.sync();
+            }
+            Step::Flush => {
+                db.flush().unwrap();
+                oracle.sync();
+            }
+            Step::Compact => db.compact_range::<&[u8]>(..).unwrap(),
+        }
+    }
+}
+
+/// Checks the images before every mutation of `steps`, with `seeds` choices each.
+fn cut_everywhere(steps: &[Step], seeds: u64) -> u64 {
+    let mut images = 0;
+    for seed in 0..seeds {
+        let trace = Trace::new(seed, steps);
+        let mut simulation = Simulation::new(seed, WalIo::Mapped);
+        let env = SimEnv::new();
+        let (db, other) = create(&env, 1, WalIo::Mapped);
+        simulation.seed = 1;
+        let mut oracle = Oracle::new();
+        env.crash_often(1, seed);
+        for step in steps {
+            trace.step();
+            step.run(&db, &other, &mut oracle);
+            oracle.mark(env.mutations());
+        }
+        db.wait_idle().unwrap();
+        drop(other);
+        db.close().unwrap();
+        for (number, image) in taken(&env) {
+            simulation.check_image(&image, &oracle, oracle.durable_at(number));
+        }
+        images += simulation.images;
+    }
+    images
+}
+
+/// All workloads of two operations; in the long form, of three.
+#[test]
+fn every_power_cut_of_all_short_workloads() {
+    let (len, seeds) = if long() > 0 { (3, 4 * long()) } else { (2, 1) };
+    let mut images = 0;
+    for n in 0..STEPS.len().pow(len) {
+        let step = |digit: u32| STEPS[n / STEPS.len().pow(digit) % STEPS.len()];
+        images += cut_everywhere(&(0..len).map(step).collect::<Vec<_>>(), seeds);
+    }
+    report(format_args!("crash simulation, all workloads of {len} operations: {images} images"));
+}
+
+// ---- what has a history of its own ----------------------------------------------
+
+/// Cuts the power at every mutation of `body` on a fresh file system; each
+/// image goes to `check`.
+fn at_every_mutation(body: impl Fn(&SimEnv), check: impl Fn(&SimEnv)) {
+    for seed in 0..4 {
+        let trace = Trace::new(seed, "at every mutation");
+        let env = SimEnv::new();
+        env.crash_often(1, seed);
+        body(&env);
+        let images = taken(&env);
+        assert!(images.len() > 10, "nothing happens");
+        for (number, image) in images {
+            trace.operation.set(number);
+            check(&image);
         }
     }
 }
@@ -344,7 +417,7 @@ fn power_cuts_while_a_database_is_created() {
     let create = |env: &SimEnv| {
         Db::open(PATH, &options(env, 1, WalIo::Mapped)).unwrap().close().unwrap();
     };
-    at_every_operation(create, |image, _| {
+    at_every_mutation(create, |image| {
         let db = Db::open(PATH, &options(image, 1, WalIo::Mapped)).expect("opens or is created");
         assert!(db.iter().next().is_none());
         db.put_opt("key", "value", &WriteOptions::default().sync(true)).unwrap();
@@ -369,7 +442,7 @@ fn power_cuts_while_families_come_and_go() {
         db.put_opt("after", "1", &sync).unwrap();
         db.close().unwrap();
     };
-    at_every_operation(body, |image, _| {
+    at_every_mutation(body, |image| {
         let db = Db::open(PATH, &options(image, 1, WalIo::Mapped)).expect("an image opens");
         let value = db.column_family("one").map(|one| one.get("key").unwrap());
         let finished = db.get("after").unwrap().is_some();

@@ -37,10 +37,18 @@ use crate::types::slice::Pinned;
 /// Size of a huge page, in bytes.
 const HUGE_PAGE: usize = 2 << 20;
 
+/// Has a say in the first touches of a region's pages: simulated devices fail
+/// there.
+pub(super) trait PageFaults: fmt::Debug + Send + Sync {
+    /// The pages of `offset..offset + len` are to be faulted in.
+    fn touch(&self, offset: usize, len: usize) -> io::Result<()>;
+}
+
 /// What keeps the bytes of a [`Region`] in place.
 enum Backing {
     Heap(Vec<u8>),
     Mapped(Mmap),
+    Watched(Region, Box<dyn PageFaults>),
 }
 
 /// Read-only bytes of a whole file: a shared mapping, or heap memory. Cloning
@@ -84,8 +92,14 @@ impl Region {
         let bytes: &[u8] = match &*owner {
             Backing::Heap(bytes) => bytes,
             Backing::Mapped(mapping) => mapping,
+            Backing::Watched(region, _) => region,
         };
         Region { ptr: NonNull::from(bytes).cast(), len: bytes.len(), owner }
+    }
+
+    /// The same bytes, whose first touches `faults` may fail.
+    pub(super) fn watched(self, faults: Box<dyn PageFaults>) -> Region {
+        Region::new(Backing::Watched(self, faults))
     }
 
     /// The bytes.
@@ -119,6 +133,10 @@ impl Region {
     ///
     /// On kernels before 5.14, which cannot, this does nothing.
     pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        if let Backing::Watched(region, faults) = &*self.owner {
+            faults.touch(offset, len)?;
+            return region.populate(offset, len);
+        }
         match self.advise(offset, len, Advice::LinuxPopulateRead) {
             Ok(()) | Err(Errno::INVAL | Errno::NOSYS) => Ok(()),
             Err(Errno::FAULT | Errno::HWPOISON) => Err(io::Error::other(
@@ -146,10 +164,11 @@ impl Region {
     }
 
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
-        if matches!(*self.owner, Backing::Heap(_)) {
-            return Ok(());
+        match &*self.owner {
+            Backing::Heap(_) => Ok(()),
+            Backing::Mapped(_) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
+            Backing::Watched(region, _) => region.advise(offset, len, advice),
         }
-        advise_range(self.ptr, page_range(offset, len, self.len), advice)
     }
 }
 
@@ -158,6 +177,7 @@ impl fmt::Debug for Region {
         let kind = match &*self.owner {
             Backing::Heap(_) => "heap",
             Backing::Mapped(_) => "mapped",
+            Backing::Watched(..) => "watched",
         };
         write!(f, "Region({} bytes, {kind})", self.len)
     }

@@ -3,7 +3,8 @@
 //! The engine sees a file system through [`Env`]: create, map, read, rename,
 //! remove, list, sync a directory, lock, preallocate. There is no clock and no
 //! thread in it. [`PosixEnv`] is the operating system; [`SimEnv`] lives in
-//! memory, knows what is durable and what is not, and can crash.
+//! memory, knows what is durable and what is not, and can crash; [`FaultEnv`]
+//! wraps another and fails the calls that it is told to.
 //!
 //! Durability contract, the same for every implementation:
 //! - the *contents* of a file are durable after its `sync` (or `finish`);
@@ -14,6 +15,7 @@
 
 mod buffered;
 mod direct;
+mod fault;
 mod mmap;
 mod posix;
 mod posix_wal;
@@ -30,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmap::WalMapping;
 
+pub use fault::{Call, Fault, FaultEnv, FaultPlan};
 pub(crate) use mmap::AnonymousRegion;
 pub use mmap::Region;
 pub use posix::PosixEnv;
@@ -37,7 +40,8 @@ pub use sim::SimEnv;
 
 /// A file system.
 pub trait Env: Debug + Send + Sync + 'static {
-    /// Creates a directory and its missing parents; an existing one is fine.
+    /// Creates a directory and its missing parents; an existing one is fine. The
+    /// names of those that were created are durable when this returns.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names of the entries of a directory, in no order. Names that are not
     /// UTF-8 are left out.

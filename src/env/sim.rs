@@ -14,8 +14,9 @@
 //!    else: no clock, no thread, no address.
 //! 4. What is looser than a real disk is legal by the contract of
 //!    [`Env`](super::Env): bytes that [`PosixEnv`](super::PosixEnv) would still
-//!    buffer may survive a power cut here. What is stricter: directories are
-//!    durable as soon as they are created or renamed.
+//!    buffer may survive a power cut here.
+//! 5. A write into a log can be cut in its middle, as a copy into a mapping can:
+//!    it is two mutations.
 
 mod crash;
 mod fs;
@@ -27,14 +28,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::buffered::{CHUNK_LEN, dead_file};
+use super::mmap::PageFaults;
 use super::{Env, FileLock, Region, WalBackend, WalFile, WritableFile};
+use crash::Random;
 use fs::{FileSystem, InodeId};
-use inode::Inode;
+use inode::{Inode, PAGE_LEN};
 
 /// A file system in memory. Clones are the same file system.
 ///
@@ -61,10 +64,22 @@ struct State {
     fs: FileSystem,
     operations: u64,
     mutations: u64,
-    /// Seeds of the images to take before the mutation of a number.
-    armed: BTreeMap<u64, Vec<u64>>,
-    /// Images taken, the oldest first.
+    /// The images to take before the mutation of a number.
+    armed: BTreeMap<u64, Vec<Cut>>,
+    /// Images to take before one mutation in so many.
+    often: Option<(u64, Random)>,
+    /// Of an image: the mutation before which it was taken.
+    taken_at: u64,
+    /// Images that were armed, the oldest first.
     images: VecDeque<SimEnv>,
+}
+
+/// How a run is cut off.
+enum Cut {
+    /// Of the power, with the choices of a seed.
+    Power(u64),
+    /// Of the process.
+    Kill,
 }
 
 impl State {
@@ -76,8 +91,18 @@ impl State {
     fn begin_mutation(&mut self) {
         self.operations += 1;
         self.mutations += 1;
-        for seed in self.armed.remove(&self.mutations).unwrap_or_default() {
-            self.images.push_back(SimEnv::from_fs(self.fs.crash(seed)));
+        let mut cuts = self.armed.remove(&self.mutations).unwrap_or_default();
+        if let Some((one_in, random)) = &mut self.often
+            && random.below(*one_in) == 0
+        {
+            cuts.push(Cut::Power(random.next()));
+        }
+        for cut in cuts {
+            let fs = match cut {
+                Cut::Power(seed) => self.fs.crash(seed),
+                Cut::Kill => self.fs.live_image(),
+            };
+            self.images.push_back(SimEnv::from_fs(fs, self.mutations));
         }
     }
 }
@@ -88,8 +113,14 @@ impl SimEnv {
         SimEnv::default()
     }
 
-    fn from_fs(fs: FileSystem) -> SimEnv {
-        SimEnv { state: Arc::new(Mutex::new(State { fs, ..State::default() })) }
+    fn from_fs(fs: FileSystem, taken_at: u64) -> SimEnv {
+        SimEnv { state: Arc::new(Mutex::new(State { fs, taken_at, ..State::default() })) }
+    }
+
+    /// An image of this instant, before the next mutation.
+    fn image(&self, cut: impl FnOnce(&FileSystem) -> FileSystem) -> SimEnv {
+        let state = self.state.lock();
+        SimEnv::from_fs(cut(&state.fs), state.mutations + 1)
     }
 
     /// Calls so far, of this file system and of its files.
@@ -100,7 +131,8 @@ impl SimEnv {
     /// Those of the calls that could change something: creations, writes of
     /// logs, appends, syncs, renames, links and removals. The numbers that
     /// [`crash_at`](SimEnv::crash_at) means. Creating a log counts twice, for
-    /// it can be cut between the name and the zeros.
+    /// it can be cut between the name and the zeros, and so does a write of a
+    /// log, which can be cut in its middle.
     pub fn mutations(&self) -> u64 {
         self.state.lock().mutations
     }
@@ -109,38 +141,84 @@ impl SimEnv {
     ///
     /// What is durable stays. Of each file with un-synced bytes, every sector
     /// (of 512 or 4096 bytes) is the old or the new one, and the length is the
-    /// old one, the new one, or between; bytes never written read as zero. Of
+    /// old one, the new one, or between; bytes never written read as zero. A new
+    /// sector may be one of a while ago: pages reach the device at any time. Of
     /// each directory, every un-synced creation, rename and removal has
-    /// happened or not; a rename is atomic. The same seed on the same state
+    /// happened or not; a rename is atomic, that of a directory as well. The same seed on the same state
     /// gives the same image. Nobody holds a lock in it.
     pub fn crash(&self, seed: u64) -> SimEnv {
-        SimEnv::from_fs(self.state.lock().fs.crash(seed))
+        self.image(|fs| fs.crash(seed))
     }
 
     /// What a power cut leaves at the least: exactly what is durable.
     pub fn crash_clean(&self) -> SimEnv {
-        SimEnv::from_fs(self.state.lock().fs.durable_image())
+        self.image(FileSystem::durable_image)
     }
 
     /// What the end of the process (`kill -9`) leaves: everything but what
     /// files may still buffer. What was not durable still is not.
     pub fn snapshot_live(&self) -> SimEnv {
-        SimEnv::from_fs(self.state.lock().fs.live_image())
+        self.image(FileSystem::live_image)
     }
 
     /// Arms the taking of a [`crash`](SimEnv::crash) image when the `n`-th
     /// mutation from now (the next is 1) begins, before it changes anything.
     /// This file system goes on undisturbed. Several may be armed.
     pub fn crash_at(&self, n: u64, seed: u64) {
-        let mut state = self.state.lock();
-        let at = state.mutations + n;
-        state.armed.entry(at).or_default().push(seed);
+        self.arm(n, Cut::Power(seed));
     }
 
-    /// The oldest image that [`crash_at`](SimEnv::crash_at) took and nobody has
-    /// fetched yet.
+    /// As [`crash_at`](SimEnv::crash_at), with what the end of the process leaves
+    /// at that moment: see [`snapshot_live`](SimEnv::snapshot_live).
+    pub fn kill_at(&self, n: u64) {
+        self.arm(n, Cut::Kill);
+    }
+
+    fn arm(&self, n: u64, cut: Cut) {
+        let mut state = self.state.lock();
+        let at = state.mutations + n;
+        state.armed.entry(at).or_default().push(cut);
+    }
+
+    /// Takes a [`crash`](SimEnv::crash) image before about one mutation in
+    /// `one_in` from now on, in whichever thread it is made, as `seed` chooses;
+    /// none any more if that is 0.
+    ///
+    /// ```
+    /// use aidb::env::{Env, SimEnv};
+    ///
+    /// let env = SimEnv::new();
+    /// env.crash_often(1, 7);
+    /// env.create("/a".as_ref(), false)?.finish()?;
+    /// let image = env.take_image().expect("one before the creation");
+    /// assert!(!image.exists("/a".as_ref())?);
+    /// assert_eq!((image.taken_at(), env.take_image().map(|i| i.taken_at())), (1, Some(2)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn crash_often(&self, one_in: u64, seed: u64) {
+        self.state.lock().often = (one_in > 0).then_some((one_in, Random(seed)));
+    }
+
+    /// The oldest image that was taken at a mutation and that nobody has fetched
+    /// yet.
     pub fn take_image(&self) -> Option<SimEnv> {
         self.state.lock().images.pop_front()
+    }
+
+    /// Of an image, the number of the mutation of the original before which it
+    /// was taken; 0 of a file system that is none.
+    pub fn taken_at(&self) -> u64 {
+        self.state.lock().taken_at
+    }
+
+    /// Makes `len` bytes of the device from `offset` of a file unreadable:
+    /// reading it fails, and so do first touches of the pages in its maps, those
+    /// that exist included. Images can read all.
+    pub fn fail_reads(&self, path: &Path, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let inode = state.fs.lookup(path)?;
+        state.fs.unreadable.push((inode, offset..offset.saturating_add(len)));
+        Ok(())
     }
 
     /// Limits the sum of the lengths of all files: what would exceed it fails
@@ -192,11 +270,17 @@ impl Env for SimEnv {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let state = self.read_op();
-        Ok(state.fs.inode(state.fs.lookup(path)?).visible_bytes())
+        let inode = state.fs.lookup(path)?;
+        state.fs.check_readable(inode, 0..u64::MAX)?;
+        Ok(state.fs.inode(inode).visible_bytes())
     }
 
     fn map(&self, path: &Path) -> io::Result<Region> {
-        self.read(path).map(Region::from_vec)
+        let state = self.read_op();
+        let inode = state.fs.lookup(path)?;
+        let pages = SimPages { state: Arc::downgrade(&self.state), inode };
+        let bytes = Region::from_vec(state.fs.inode(inode).visible_bytes());
+        Ok(bytes.watched(Box::new(pages)))
     }
 
     fn create(&self, path: &Path, _direct: bool) -> io::Result<Box<dyn WritableFile>> {
@@ -306,6 +390,29 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// The pages of a map, each of which may turn out to be unreadable.
+struct SimPages {
+    /// Not an owner: a value that a reader holds need not keep the disk.
+    state: Weak<Mutex<State>>,
+    inode: InodeId,
+}
+
+impl PageFaults for SimPages {
+    fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
+        let Some(state) = self.state.upgrade() else { return Ok(()) };
+        let state = state.lock();
+        // Whole pages are read.
+        let (start, end) = (offset / PAGE_LEN, offset.saturating_add(len).div_ceil(PAGE_LEN));
+        state.fs.check_readable(self.inode, (start * PAGE_LEN) as u64..(end * PAGE_LEN) as u64)
+    }
+}
+
+impl fmt::Debug for SimPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimPages({})", self.inode)
+    }
+}
+
 #[derive(Debug)]
 struct SimLock {
     handle: Handle,
@@ -372,10 +479,16 @@ struct SimWal {
 
 impl WalBackend for SimWal {
     unsafe fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.handle.change(|inode| {
-            inode.write(offset, bytes);
-            inode.hand_over(inode.len());
-        });
+        let mut state = self.handle.env.write_op();
+        // Rule 5. The place depends on the operations so far, and on nothing
+        // else.
+        let half = Random(state.mutations).below(bytes.len() as u64) as usize;
+        let (first, second) = bytes.split_at(half);
+        state.fs.inode_mut(self.handle.inode).write(offset, first);
+        state.begin_mutation();
+        let inode = state.fs.inode_mut(self.handle.inode);
+        inode.write(offset + half as u64, second);
+        inode.hand_over(inode.len());
         Ok(())
     }
 

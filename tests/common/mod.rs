@@ -2,11 +2,15 @@
 //! option sets, a place to put a database, and a way to name a failure.
 //!
 //! Every run is a function of its seed. A failure prints the seed and the
-//! number of the operation; `AIDB_SEED=<seed>` runs that seed alone and
-//! `AIDB_OPS=<n>` sets the number of operations.
+//! number of the operation; `AIDB_SEED=<seed>` runs that seed alone,
+//! `AIDB_OPS=<n>` sets the number of operations, and `AIDB_LONG=<n>` asks for the
+//! long forms, `n` times the usual size where that is a matter of size.
+
+pub(crate) mod oracle;
 
 use std::cell::Cell;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,6 +75,17 @@ pub(crate) fn seeds(first: u64, n: u64) -> Vec<u64> {
 /// Operations of a run: `AIDB_OPS`, or `ordinary`.
 pub(crate) fn operations(ordinary: u64) -> u64 {
     number("AIDB_OPS").unwrap_or(ordinary)
+}
+
+/// How many times the usual size is asked for, by `AIDB_LONG`; 0 when it is not.
+pub(crate) fn long() -> u64 {
+    number("AIDB_LONG").unwrap_or(0)
+}
+
+/// Says how much a rung of tests has tried, also when it passes.
+pub(crate) fn report(text: fmt::Arguments<'_>) {
+    // Not by a macro: what those print is hidden when the test passes.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints how to repeat a run when it panics.

@@ -14,10 +14,11 @@ use super::fs::{Directory, FileSystem, Names};
 use super::inode::{Bytes, Inode, PAGE_LEN, Page, ZERO_PAGE};
 
 /// Sebastiano Vigna's splitmix64.
-struct Random(u64);
+#[derive(Clone, Debug)]
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -25,7 +26,7 @@ impl Random {
     }
 
     /// A number below `n`, or 0.
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
@@ -74,6 +75,14 @@ impl FileSystem {
         let mut random = Random(seed);
         // Invariant 3: a coin of the rename, not of either directory.
         let renames = random.next();
+        if self.dirs.values().any(|dir| dir.renamed_from.is_some()) {
+            let back = self.with_dirs_renamed_back(&mut |_| random.coin());
+            return back.crash_names(renames, random);
+        }
+        self.crash_names(renames, random)
+    }
+
+    fn crash_names(&self, renames: u64, mut random: Random) -> FileSystem {
         let names = self.dirs.values().map(|dir| crashed_names(dir, renames, &mut random));
         let names: Vec<Names> = names.collect();
         self.image(names, |inode| crashed_bytes(inode, &mut random))
@@ -81,6 +90,9 @@ impl FileSystem {
 
     /// The image that holds nothing but what is durable.
     pub(super) fn durable_image(&self) -> FileSystem {
+        if self.dirs.values().any(|dir| dir.renamed_from.is_some()) {
+            return self.with_dirs_renamed_back(&mut |_| true).durable_image();
+        }
         let names = self.dirs.values().map(|dir| dir.durable.clone()).collect();
         self.image(names, |inode| inode.durable.clone())
     }
@@ -98,7 +110,7 @@ impl FileSystem {
         let dirs = self.dirs.keys().cloned().zip(names.into_iter().map(|names| Directory {
             durable: names.clone(),
             live: names,
-            pending: Vec::new(),
+            ..Directory::default()
         }));
         self.replaced(inodes, dirs.collect())
     }
@@ -131,8 +143,13 @@ fn crashed_bytes(inode: &Inode, random: &mut Random) -> Bytes {
     out.resize(len.max(old));
     let sectors = inode.dirty.len() * (PAGE_LEN / sector);
     let mut fate = Fate::choose(random, sectors as u64);
-    for index in &inode.dirty {
-        let new_page = inode.live.page(*index);
+    for (index, dirty) in &inode.dirty {
+        let mut new_page = inode.live.page(*index);
+        // The device may have the page as it was a while ago (each page at a
+        // time of its own).
+        if matches!(fate, Fate::Each) && !dirty.between.is_empty() && random.below(4) == 0 {
+            new_page = dirty.between.get(random.below(dirty.between.len() as u64) as usize);
+        }
         let mut page: Page = *inode.durable.page(*index).map_or(&ZERO_PAGE, |p| p);
         for start in (0..PAGE_LEN).step_by(sector) {
             if fate.next(random) {

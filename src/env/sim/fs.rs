@@ -4,11 +4,14 @@
 //!    `live`.
 //! 2. A rename across directories is one change in two halves with one number:
 //!    a sync of either directory makes both durable.
-//! 3. An inode stays as long as a live, durable or pending name or an open
+//! 3. The renaming of a directory is durable after a sync of the directory that
+//!    it is in or was in; until then it goes as a whole or not at all.
+//! 4. An inode stays as long as a live, durable or pending name or an open
 //!    handle refers to it (and until the next sync of a directory, for thrift).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,6 +76,8 @@ pub(super) struct Directory {
     pub(super) live: Names,
     pub(super) durable: Names,
     pub(super) pending: Vec<Pending>,
+    /// What the directory was called before a rename that is not durable.
+    pub(super) renamed_from: Option<PathBuf>,
 }
 
 impl Directory {
@@ -91,6 +96,8 @@ pub(super) struct FileSystem {
     open: BTreeMap<InodeId, u64>,
     /// Limit of the sum of the lengths of the files, in bytes.
     pub(super) capacity: u64,
+    /// What the device cannot read.
+    pub(super) unreadable: Vec<(InodeId, Range<u64>)>,
     next_inode: InodeId,
     next_rename: u64,
 }
@@ -104,6 +111,7 @@ impl Default for FileSystem {
             locks: BTreeSet::new(),
             open: BTreeMap::new(),
             capacity: u64::MAX,
+            unreadable: Vec::new(),
             next_inode: 0,
             next_rename: 0,
         }
@@ -122,7 +130,7 @@ impl FileSystem {
         FileSystem { inodes, dirs, capacity, next_inode, next_rename, ..default }
     }
 
-    /// The file of a number that a name or a handle holds (invariant 3).
+    /// The file of a number that a name or a handle holds (invariant 4).
     pub(super) fn inode(&self, id: InodeId) -> &Inode {
         &self.inodes[&id]
     }
@@ -257,6 +265,17 @@ impl FileSystem {
         if to != from && self.dirs.contains_key(to) && !self.list(to)?.is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
+        self.move_dir(from, to);
+        if to != from
+            && let Some(dir) = self.dirs.get_mut(to)
+        {
+            dir.renamed_from.get_or_insert_with(|| from.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The directory and all in it get other paths, without a check.
+    fn move_dir(&mut self, from: &Path, to: &Path) {
         let moved = |path: &Path| match path.strip_prefix(from) {
             Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
             Ok(rest) => to.join(rest),
@@ -272,18 +291,42 @@ impl FileSystem {
             }
             self.dirs.insert(moved(&path), dir);
         }
-        Ok(())
+    }
+
+    /// The same with those of the renames of directories undone (invariant 3)
+    /// that `is_undone` chooses; all are durable then. One whose old name has
+    /// been taken stays.
+    pub(super) fn with_dirs_renamed_back(
+        &self,
+        is_undone: &mut dyn FnMut(&Path) -> bool,
+    ) -> FileSystem {
+        let mut fs = self.clone();
+        for path in self.dirs.keys() {
+            let Some(from) = fs.dirs.get_mut(path).and_then(|dir| dir.renamed_from.take()) else {
+                continue;
+            };
+            if is_undone(path) && !fs.exists(&from) {
+                fs.move_dir(path, &from);
+            }
+        }
+        fs
     }
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let pending = self.dir_mut(path)?.pending.len();
         self.settle(path, pending);
+        for (to, dir) in &mut self.dirs {
+            let is_in = |name: &Path| name.parent() == Some(path);
+            if dir.renamed_from.as_deref().is_some_and(|from| is_in(to) || is_in(from)) {
+                dir.renamed_from = None;
+            }
+        }
         self.forget_unused();
         Ok(())
     }
 
     /// Makes the first `count` pending changes of a directory durable, and what
-    /// invariant 3 ties to them: the other half of a rename with all that
+    /// invariant 2 ties to them: the other half of a rename with all that
     /// precedes it in its directory, so that invariant 1 holds there.
     fn settle(&mut self, path: &Path, count: usize) {
         let Some(dir) = self.dirs.get_mut(path) else { return };
@@ -319,6 +362,17 @@ impl FileSystem {
         Ok(())
     }
 
+    /// Fails as a device does that cannot read some of these bytes.
+    pub(super) fn check_readable(&self, inode: InodeId, bytes: Range<u64>) -> io::Result<()> {
+        let is_hit = |(id, bad): &(InodeId, Range<u64>)| {
+            *id == inode && bad.start < bytes.end && bytes.start < bad.end
+        };
+        match self.unreadable.iter().any(is_hit) {
+            true => Err(io::Error::other("the simulated device failed to read")),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn open(&mut self, inode: InodeId) {
         *self.open.entry(inode).or_default() += 1;
     }
@@ -332,7 +386,7 @@ impl FileSystem {
         }
     }
 
-    /// Invariant 3.
+    /// Invariant 4.
     fn forget_unused(&mut self) {
         let mut used: BTreeSet<InodeId> = self.open.keys().copied().collect();
         for dir in self.dirs.values() {

@@ -2,10 +2,13 @@
 //!
 //! 1. `durable` changes only in `sync`; `dirty` holds every page in which live
 //!    and durable may differ, lengths apart.
-//! 2. Pages are shared between live, durable and every image of either, and
+//! 2. The device may have taken a page at any time since the last sync: of a
+//!    dirty page some of the states in between are kept, those after 1, 2, 4, ...
+//!    writes.
+//! 3. Pages are shared between live, durable and every image of either, and
 //!    copied when written.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Unit of sharing between file systems, in bytes.
@@ -44,15 +47,20 @@ impl Bytes {
         }
     }
 
-    fn write(&mut self, offset: u64, mut bytes: &[u8], mut touch: impl FnMut(usize)) {
+    fn write(
+        &mut self,
+        offset: u64,
+        mut bytes: &[u8],
+        mut touch: impl FnMut(usize, Option<&Arc<Page>>),
+    ) {
         let mut at = offset as usize;
         self.resize(self.len.max(offset + bytes.len() as u64));
         while !bytes.is_empty() {
             let (index, start) = (at / PAGE_LEN, at % PAGE_LEN);
             let (part, rest) = bytes.split_at((PAGE_LEN - start).min(bytes.len()));
+            touch(index, self.pages[index].as_ref());
             let page = self.pages[index].get_or_insert_with(|| Arc::new(ZERO_PAGE));
             Arc::make_mut(page)[start..][..part.len()].copy_from_slice(part);
-            touch(index);
             at += part.len();
             bytes = rest;
         }
@@ -69,12 +77,20 @@ impl Bytes {
     }
 }
 
+/// What became of a page since the last sync.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dirty {
+    writes: u32,
+    /// Invariant 2, oldest first.
+    pub(super) between: Vec<Arc<Page>>,
+}
+
 /// A file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     pub(super) live: Bytes,
     pub(super) durable: Bytes,
-    pub(super) dirty: BTreeSet<usize>,
+    pub(super) dirty: BTreeMap<usize, Dirty>,
     /// Length that the operating system knows of; the rest of the live bytes
     /// may still be in the writer's buffer.
     handed_over: u64,
@@ -84,7 +100,7 @@ impl Inode {
     /// A file as a crash leaves it: there is nothing but what is durable.
     pub(super) fn settled(bytes: Bytes) -> Inode {
         let handed_over = bytes.len;
-        Inode { durable: bytes.clone(), live: bytes, dirty: BTreeSet::new(), handed_over }
+        Inode { durable: bytes.clone(), live: bytes, dirty: BTreeMap::new(), handed_over }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -107,8 +123,12 @@ impl Inode {
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let dirty = &mut self.dirty;
-        self.live.write(offset, bytes, |page| {
-            dirty.insert(page);
+        self.live.write(offset, bytes, |index, before| {
+            let page = dirty.entry(index).or_default();
+            if let Some(before) = before.filter(|_| page.writes.is_power_of_two()) {
+                page.between.push(Arc::clone(before));
+            }
+            page.writes += 1;
         });
     }
 
@@ -119,14 +139,17 @@ impl Inode {
 
     pub(super) fn resize(&mut self, len: u64) {
         let first = len as usize / PAGE_LEN;
-        self.dirty.extend(first..self.live.pages.len());
+        for index in first..self.live.pages.len() {
+            // What a page was before it was cut off is not to be had again.
+            self.dirty.insert(index, Dirty::default());
+        }
         self.live.resize(len);
         self.handed_over = len;
     }
 
     pub(super) fn sync(&mut self) {
         self.durable.resize(self.live.len);
-        for index in std::mem::take(&mut self.dirty) {
+        for index in std::mem::take(&mut self.dirty).into_keys() {
             if let Some(page) = self.durable.pages.get_mut(index) {
                 *page = self.live.page(index).cloned();
             }

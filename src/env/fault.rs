@@ -1,0 +1,593 @@
+//! Any file system, with faults planted in its calls.
+//!
+//! 1. Calls are counted whether they fail or not, so that a first run without
+//!    faults tells how many there are to fail.
+//! 2. What fails has not happened, with two exceptions that say so in their
+//!    names: [`Fault::Short`] has moved a part of the bytes, and
+//!    [`Fault::IoAfter`] has done everything.
+//! 3. A failed file behaves as the kernel's do. A [`WritableFile`] is dead from
+//!    then on. A log whose sync failed claims success at every later sync and
+//!    makes nothing durable: the kernel reports a lost page once and then takes
+//!    it for clean. Whoever retries a sync and believes it loses data here.
+//! 4. The lock of the plans is not held while the call is made.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
+
+use parking_lot::Mutex;
+
+use super::buffered::dead_file;
+use super::mmap::PageFaults;
+use super::{Env, FileLock, Region, WalBackend, WalFile, WritableFile};
+
+/// A kind of call of a file system or of one of its files.
+///
+/// ```
+/// use aidb::env::{Call, Env, FaultEnv, SimEnv};
+/// let env = FaultEnv::new(SimEnv::new());
+/// env.record();
+/// env.list("/".as_ref())?;
+/// assert_eq!(env.recorded(), [(Call::List, "/".into())]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named after the method that it counts")]
+pub enum Call {
+    CreateDir,
+    List,
+    Exists,
+    FileLen,
+    /// [`Env::read`] and [`Env::read_at`].
+    Read,
+    Map,
+    /// [`Region::populate`]: the first touch of a mapped page.
+    Populate,
+    Create,
+    OpenWal,
+    Rename,
+    Remove,
+    RemoveDir,
+    HardLink,
+    SyncDir,
+    Lock,
+    Append,
+    /// [`WritableFile::sync`] and [`WritableFile::finish`].
+    Sync,
+    WalWrite,
+    WalZeros,
+    WalSync,
+}
+
+impl Call {
+    fn moves_bytes(self) -> bool {
+        matches!(self, Call::Read | Call::Append | Call::WalWrite | Call::WalZeros)
+    }
+}
+
+/// In which way a call fails.
+///
+/// ```
+/// use aidb::env::{Env, Fault, FaultEnv, FaultPlan, SimEnv};
+/// let env = FaultEnv::new(SimEnv::new());
+/// env.plant(FaultPlan::new(Fault::NoSpace));
+/// let error = env.create("/file".as_ref(), false).unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// EIO, before anything happened.
+    Io,
+    /// EIO, after the call has done all of its work: nobody can tell it from
+    /// [`Io`](Fault::Io).
+    IoAfter,
+    /// ENOSPC.
+    NoSpace,
+    /// EINTR.
+    Interrupted,
+    /// Half of the bytes are moved, and then the call fails. Passes over the
+    /// calls that move none.
+    Short,
+    /// A panic. Passes over the calls of the thread that planted it: what
+    /// panics is work in the background. A thread that panics already gets
+    /// [`Io`](Fault::Io): a second panic would end the process.
+    Panic,
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Fault::Io | Fault::IoAfter => planted_io(),
+            Fault::Panic if std::thread::panicking() => planted_io(),
+            Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "planted: disk full"),
+            Fault::Interrupted => io::Error::new(io::ErrorKind::Interrupted, "planted: interrupt"),
+            Fault::Short => io::Error::new(io::ErrorKind::WriteZero, "planted: short count"),
+            Fault::Panic => panic!("planted: a panic in a call of the file system"),
+        }
+    }
+}
+
+fn planted_io() -> io::Error {
+    io::Error::other("planted: input/output error")
+}
+
+/// Which calls fail, and how.
+///
+/// ```
+/// use aidb::env::{Call, Fault, FaultPlan};
+/// // The third and every later sync of a manifest.
+/// let plan = FaultPlan::new(Fault::Io).on(Call::Sync).in_path("MANIFEST").nth(3).lasting();
+/// # let _ = plan;
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultPlan {
+    fault: Fault,
+    call: Option<Call>,
+    in_path: String,
+    nth: u64,
+    lasting: bool,
+    seen: u64,
+    planter: Option<ThreadId>,
+}
+
+impl FaultPlan {
+    /// The next call of any kind fails, once.
+    pub fn new(fault: Fault) -> FaultPlan {
+        let (call, in_path, planter) = (None, String::new(), None);
+        FaultPlan { fault, call, in_path, nth: 1, lasting: false, seen: 0, planter }
+    }
+
+    /// Only calls of this kind count.
+    pub fn on(mut self, call: Call) -> FaultPlan {
+        self.call = Some(call);
+        self
+    }
+
+    /// Only calls count whose path contains `part`.
+    pub fn in_path(mut self, part: &str) -> FaultPlan {
+        self.in_path = part.into();
+        self
+    }
+
+    /// The `n`-th call that counts fails; the first is 1.
+    pub fn nth(mut self, n: u64) -> FaultPlan {
+        self.nth = n;
+        self
+    }
+
+    /// All later ones fail as well.
+    pub fn lasting(mut self) -> FaultPlan {
+        self.lasting = true;
+        self
+    }
+
+    /// Counts the call if it matches; whether it is to fail.
+    fn meets(&mut self, call: Call, path: &Path) -> bool {
+        let foreground = self.planter == Some(std::thread::current().id());
+        let matches = self.call.is_none_or(|wanted| wanted == call)
+            && (self.in_path.is_empty() || path.to_string_lossy().contains(&self.in_path))
+            && (self.fault != Fault::Short || call.moves_bytes())
+            && (self.fault != Fault::Panic || !foreground);
+        self.seen += u64::from(matches);
+        matches && (self.seen == self.nth || self.lasting && self.seen > self.nth)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: u64,
+    plans: Vec<FaultPlan>,
+    fired: Vec<(Call, PathBuf)>,
+    record: Option<Vec<(Call, PathBuf)>>,
+}
+
+/// The counters and plans that an env and its files share.
+#[derive(Debug, Default)]
+struct Faults(Mutex<State>);
+
+impl Faults {
+    /// Counts a call; how it is to fail, if it is.
+    fn step(&self, call: Call, path: &Path) -> Option<Fault> {
+        let mut state = self.0.lock();
+        state.calls += 1;
+        if let Some(record) = &mut state.record {
+            record.push((call, path.to_owned()));
+        }
+        let mut fault = None;
+        // Every plan counts every call, also when an earlier one fails it.
+        for plan in &mut state.plans {
+            if plan.meets(call, path) {
+                fault = fault.or(Some(plan.fault));
+            }
+        }
+        if fault.is_some() {
+            state.fired.push((call, path.to_owned()));
+        }
+        fault
+    }
+
+    fn run<T>(
+        &self,
+        call: Call,
+        path: &Path,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match self.step(call, path) {
+            None => act(),
+            Some(fault) => {
+                if fault == Fault::IoAfter {
+                    act()?;
+                }
+                Err(fault.error())
+            }
+        }
+    }
+}
+
+/// A file system whose calls can be made to fail. Without a plan it is the one
+/// that it wraps.
+///
+/// ```
+/// use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
+/// use std::path::Path;
+///
+/// let env = FaultEnv::new(SimEnv::new());
+/// env.plant(FaultPlan::new(Fault::NoSpace).on(Call::Create).nth(2));
+/// assert!(env.create(Path::new("/a"), false).is_ok());
+/// assert!(env.create(Path::new("/b"), false).is_err());
+/// assert!(env.create(Path::new("/b"), false).is_ok());
+/// assert_eq!((env.calls(), env.fired()), (3, 1));
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultEnv<E> {
+    inner: E,
+    faults: Arc<Faults>,
+}
+
+impl<E: Env> FaultEnv<E> {
+    /// `inner`, without faults so far.
+    pub fn new(inner: E) -> FaultEnv<E> {
+        FaultEnv { inner, faults: Arc::default() }
+    }
+
+    /// The file system below.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    /// Has calls fail from now on. Plans add up.
+    pub fn plant(&self, mut plan: FaultPlan) {
+        plan.planter = Some(std::thread::current().id());
+        self.faults.0.lock().plans.push(plan);
+    }
+
+    /// Forgets all plans; what has failed stays failed.
+    pub fn clear(&self) {
+        self.faults.0.lock().plans.clear();
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.faults.0.lock().calls
+    }
+
+    /// How many of them were made to fail.
+    pub fn fired(&self) -> u64 {
+        self.faults.0.lock().fired.len() as u64
+    }
+
+    /// Keeps a record of all calls from now on.
+    pub fn record(&self) {
+        self.faults.0.lock().record = Some(Vec::new());
+    }
+
+    /// The calls since [`record`](FaultEnv::record) and their paths; of a rename
+    /// the new one.
+    pub fn recorded(&self) -> Vec<(Call, PathBuf)> {
+        self.faults.0.lock().record.clone().unwrap_or_default()
+    }
+
+    /// The first call that was made to fail.
+    pub fn first_fired(&self) -> Option<(Call, PathBuf)> {
+        self.faults.0.lock().fired.first().cloned()
+    }
+}
+
+impl<E: Env> Env for FaultEnv<E> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.faults.run(Call::CreateDir, dir, || self.inner.create_dir(dir))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.faults.run(Call::List, dir, || self.inner.list(dir))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.faults.run(Call::Exists, path, || self.inner.exists(path))
+    }
+
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        self.faults.run(Call::FileLen, path, || self.inner.file_len(path))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.faults.run(Call::Read, path, || self.inner.read(path))
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.faults.run(Call::Read, path, || self.inner.read_at(path, offset, len))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        let region = self.faults.run(Call::Map, path, || self.inner.map(path))?;
+        let pages = FaultPages { faults: Arc::clone(&self.faults), path: path.into() };
+        Ok(region.watched(Box::new(pages)))
+    }
+
+    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
+        let inner = self.faults.run(Call::Create, path, || self.inner.create(path, direct))?;
+        let faults = Arc::clone(&self.faults);
+        Ok(Box::new(FaultFile { inner, faults, path: path.into(), failed: false }))
+    }
+
+    fn open_wal(
+        &self,
+        path: &Path,
+        capacity: u64,
+        mapped: bool,
+        recycle: bool,
+    ) -> io::Result<Arc<WalFile>> {
+        let open = || self.inner.open_wal(path, capacity, mapped, recycle);
+        let inner = self.faults.run(Call::OpenWal, path, open)?;
+        let (faults, path) = (Arc::clone(&self.faults), path.to_owned());
+        let wal = FaultWal { inner, faults, path, sync_failed: AtomicBool::new(false) };
+        Ok(Arc::new(WalFile::new(Box::new(wal), capacity)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.run(Call::Rename, to, || self.inner.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.faults.run(Call::Remove, path, || self.inner.remove(path))
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.faults.run(Call::RemoveDir, dir, || self.inner.remove_dir(dir))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.run(Call::HardLink, to, || self.inner.hard_link(from, to))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.faults.run(Call::SyncDir, dir, || self.inner.sync_dir(dir))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.faults.run(Call::Lock, path, || self.inner.lock(path))
+    }
+}
+
+/// Makes first touches of a mapped file fail.
+struct FaultPages {
+    faults: Arc<Faults>,
+    path: PathBuf,
+}
+
+impl PageFaults for FaultPages {
+    fn touch(&self, _offset: usize, _len: usize) -> io::Result<()> {
+        self.faults.run(Call::Populate, &self.path, || Ok(()))
+    }
+}
+
+impl fmt::Debug for FaultPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultPages({})", self.path.display())
+    }
+}
+
+#[derive(Debug)]
+struct FaultFile {
+    inner: Box<dyn WritableFile>,
+    faults: Arc<Faults>,
+    path: PathBuf,
+    failed: bool,
+}
+
+impl FaultFile {
+    fn check(&self) -> io::Result<()> {
+        if self.failed { Err(dead_file()) } else { Ok(()) }
+    }
+}
+
+impl WritableFile for FaultFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
+        let result = match self.faults.step(Call::Append, &self.path) {
+            None => self.inner.append(bytes),
+            Some(fault) => {
+                match fault {
+                    Fault::Short => self.inner.append(&bytes[..bytes.len() / 2])?,
+                    Fault::IoAfter => self.inner.append(bytes)?,
+                    _ => {}
+                }
+                Err(fault.error())
+            }
+        };
+        self.failed = result.is_err();
+        result
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.check()?;
+        let result = self.faults.run(Call::Sync, &self.path, || self.inner.sync());
+        self.failed = result.is_err();
+        result
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.check()?;
+        let FaultFile { inner, faults, path, .. } = *self;
+        faults.run(Call::Sync, &path, || inner.finish())
+    }
+}
+
+#[derive(Debug)]
+struct FaultWal {
+    inner: Arc<WalFile>,
+    faults: Arc<Faults>,
+    path: PathBuf,
+    /// Invariant 3.
+    sync_failed: AtomicBool,
+}
+
+impl WalBackend for FaultWal {
+    unsafe fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let fault = self.faults.step(Call::WalWrite, &self.path);
+        let moved = match fault {
+            None | Some(Fault::IoAfter) => bytes,
+            Some(Fault::Short) => &bytes[..bytes.len() / 2],
+            Some(_) => &[],
+        };
+        if !moved.is_empty() {
+            // SAFETY: the caller's contract, for a part of its range at most;
+            // the capacity is the same.
+            unsafe { self.inner.write_at(offset, moved) }?;
+        }
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Relaxed: the flag alone matters; a sync that runs beside the one that
+        // fails may still succeed, as in the kernel.
+        if self.sync_failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let result = self.faults.run(Call::WalSync, &self.path, || self.inner.sync());
+        if result.is_err() {
+            // Relaxed: as above.
+            self.sync_failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+        self.faults.run(Call::WalZeros, &self.path, || self.inner.write_zeros(go_on))
+    }
+
+    fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.populate(offset, len)
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.inner.is_mapped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SimEnv;
+    use super::*;
+
+    fn env() -> FaultEnv<SimEnv> {
+        FaultEnv::new(SimEnv::new())
+    }
+
+    fn log(env: &FaultEnv<SimEnv>) -> Arc<WalFile> {
+        let log = env.open_wal(Path::new("/log"), 100, true, false).unwrap();
+        env.sync_dir(Path::new("/")).unwrap();
+        log
+    }
+
+    #[test]
+    fn plans_count_what_they_match_and_nothing_else() {
+        let env = env();
+        env.plant(FaultPlan::new(Fault::Io).on(Call::Exists).in_path("wanted").nth(2).lasting());
+        let exists = |name: &str| env.exists(Path::new(name));
+        assert!(exists("/other").is_ok() && exists("/wanted").is_ok() && exists("/other").is_ok());
+        assert!(exists("/wanted").is_err() && exists("/wanted").is_err());
+        assert!(env.list(Path::new("/")).is_ok());
+        assert_eq!((env.calls(), env.fired()), (6, 2));
+        assert_eq!(env.first_fired(), Some((Call::Exists, "/wanted".into())));
+        env.clear();
+        env.record();
+        assert!(exists("/wanted").is_ok());
+        assert_eq!(env.recorded(), [(Call::Exists, "/wanted".into())]);
+    }
+
+    #[test]
+    fn a_short_append_leaves_half_and_kills_the_file() {
+        let env = env();
+        env.plant(FaultPlan::new(Fault::Short));
+        let mut file = env.create(Path::new("/file"), false).unwrap();
+        assert_eq!(file.append(b"123456").unwrap_err().kind(), io::ErrorKind::WriteZero);
+        assert_eq!(file.len(), 3);
+        assert!(file.append(b"789").is_err() && file.sync().is_err() && file.finish().is_err());
+        assert_eq!(env.fired(), 1);
+    }
+
+    #[test]
+    fn what_fails_after_the_fact_has_happened() {
+        let env = env();
+        env.plant(FaultPlan::new(Fault::IoAfter).on(Call::Rename));
+        env.create(Path::new("/a"), false).unwrap().finish().unwrap();
+        assert!(env.rename(Path::new("/a"), Path::new("/b")).is_err());
+        assert!(env.exists(Path::new("/b")).unwrap());
+    }
+
+    #[test]
+    fn a_log_lies_about_its_syncs_after_one_that_failed() {
+        let env = env();
+        let log = log(&env);
+        env.plant(FaultPlan::new(Fault::Io).on(Call::WalSync));
+        log.write(&mut log.reserve(3).unwrap(), b"log").unwrap();
+        assert!(log.sync().is_err());
+        assert!(log.sync().is_ok());
+        let durable = env.inner().crash_clean();
+        assert_eq!(durable.read(Path::new("/log")).unwrap()[..3], [0; 3]);
+        assert_eq!(env.read(Path::new("/log")).unwrap()[..3], *b"log");
+    }
+
+    #[test]
+    fn a_short_log_write_leaves_half() {
+        let env = env();
+        let log = log(&env);
+        env.plant(FaultPlan::new(Fault::Short).on(Call::WalWrite));
+        assert!(log.write(&mut log.reserve(4).unwrap(), b"1234").is_err());
+        assert_eq!(env.read(Path::new("/log")).unwrap()[..4], *b"12\0\0");
+    }
+
+    #[test]
+    fn first_touches_of_a_map_can_fail() {
+        let env = env();
+        let mut file = env.create(Path::new("/file"), false).unwrap();
+        file.append(b"contents").unwrap();
+        file.finish().unwrap();
+        env.plant(FaultPlan::new(Fault::Io).on(Call::Populate).nth(2));
+        let region = env.map(Path::new("/file")).unwrap();
+        assert!(region.populate(0, 4).is_ok());
+        assert!(region.clone().populate(0, 4).is_err());
+        assert_eq!(&*region, b"contents");
+    }
+
+    #[test]
+    fn a_panic_spares_the_thread_that_planted_it() {
+        let env = env();
+        env.plant(FaultPlan::new(Fault::Panic).on(Call::Exists));
+        assert!(env.exists(Path::new("/")).is_ok());
+        let other = env.clone();
+        let panics = std::thread::spawn(move || other.exists(Path::new("/"))).join();
+        assert!(panics.is_err());
+        assert!(env.exists(Path::new("/")).is_ok());
+    }
+}
