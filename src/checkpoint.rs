@@ -138,26 +138,41 @@ impl<'a> Copy<'a> {
         refuse_existing(env, to)?;
         env.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
         let path = lock_path(&dir);
-        let lock = env.lock(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::WouldBlock => Error::Busy { path },
-            _ => Error::io("lock", path, e),
+        let lock = env.lock(&path).map_err(|e| {
+            // Not if anything is in it, another's lock, say.
+            let _ = env.remove_dir(&dir);
+            match e.kind() {
+                io::ErrorKind::WouldBlock => Error::Busy { path },
+                _ => Error::io("lock", path, e),
+            }
         })?;
         let copy = Copy { env, to, dir, lock };
-        copy.remove_files()?;
-        Ok(copy)
+        match copy.remove_files() {
+            Ok(()) => Ok(copy),
+            Err(error) => {
+                copy.give_up();
+                Err(error)
+            }
+        }
     }
 
     /// Gives the copy its name, or removes what there is of it.
     fn end(self, filled: Result<()>) -> Result<()> {
         let result = filled.and_then(|()| self.publish());
         if result.is_err() {
-            // Best effort: what stays is removed by the next attempt.
-            let _ = self.remove_files();
-            drop(self.lock);
-            let _ = self.env.remove(&lock_path(&self.dir));
-            let _ = self.env.remove_dir(&self.dir);
+            self.give_up();
         }
         result
+    }
+
+    /// Removes everything, as well as it can: what stays is removed by the next
+    /// attempt.
+    fn give_up(self) {
+        let _ = self.remove_files();
+        // Before it is let go, so that nobody takes it in between.
+        let _ = self.env.remove(&lock_path(&self.dir));
+        let _ = self.env.remove_dir(&self.dir);
+        drop(self.lock);
     }
 
     fn publish(&self) -> Result<()> {
@@ -172,20 +187,14 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Removes all but the lock.
+    /// Removes all but the lock, unless there is anything that no copy has.
     fn remove_files(&self) -> Result<()> {
         let names = self.env.list(&self.dir).map_err(|e| Error::io("list", &self.dir, e))?;
-        for name in names {
-            match filename::parse_file_name(&name) {
-                Some(FileKind::Lock) => continue,
-                Some(_) => {}
-                None => {
-                    return Err(Error::invalid(format!(
-                        "{} holds other files",
-                        self.dir.display()
-                    )));
-                }
-            }
+        if names.iter().any(|name| filename::parse_file_name(name).is_none()) {
+            return Err(Error::invalid(format!("{} holds other files", self.dir.display())));
+        }
+        let is_lock = |name: &String| filename::parse_file_name(name) == Some(FileKind::Lock);
+        for name in names.iter().filter(|name| !is_lock(name)) {
             let path = self.dir.join(name);
             self.env.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
         }

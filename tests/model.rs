@@ -26,6 +26,9 @@ use common::{seeds, small_options, value};
 
 type Map = BTreeMap<Rc<[u8]>, Rc<[u8]>>;
 type Entry<'a> = (&'a Rc<[u8]>, &'a Rc<[u8]>);
+type Value = Rc<[u8]>;
+/// A key and the number of its family.
+type At = (usize, Rc<[u8]>);
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 struct Family {
@@ -56,8 +59,8 @@ struct Open {
     begun: u64,
     /// As it sees them.
     maps: Vec<Map>,
-    writes: BTreeMap<(usize, Rc<[u8]>), Option<Rc<[u8]>>>,
-    read_for_update: BTreeSet<(usize, Rc<[u8]>)>,
+    writes: BTreeMap<At, Option<Value>>,
+    read_for_update: BTreeSet<At>,
 }
 
 struct Held {
@@ -395,7 +398,7 @@ impl Run {
         if self.rng.one_in(6) {
             return transaction.rollback();
         }
-        let changed = |(family, key): &(usize, Rc<[u8]>)| {
+        let changed = |(family, key): &At| {
             self.families[*family].changed.get(key).is_some_and(|step| *step > begun)
         };
         let conflict = writes.keys().chain(&read_for_update).any(changed);

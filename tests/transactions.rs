@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,12 +184,13 @@ fn a_transaction_that_only_read_for_update_is_judged_too() {
     unchanged.commit().unwrap();
 }
 
+type Change = fn(&Db);
+
 // ---- what a conflict is -----------------------------------------------------
 
 #[test]
 fn any_change_counts_also_to_the_same_value_and_of_an_absent_key() {
     let db = accounts();
-    type Change = fn(&Db);
     let changes: [Change; 4] = [
         |db| db.put("x", "50").unwrap(),
         |db| db.delete("x").unwrap(),
@@ -254,7 +255,7 @@ const MOVES: [fn(&Db); 4] = [
 fn conflicts_are_found_after_flushes_and_compactions() {
     // What the key was at the beginning, and what happens to it.
     let befores: [fn(&Db); 2] = [|_| {}, |db| db.put("key", "old").unwrap()];
-    let changes: [(&str, fn(&Db)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("put", |db| db.put("key", "new").unwrap()),
         ("delete", |db| db.delete("key").unwrap()),
         ("put and delete", |db| {
@@ -524,9 +525,7 @@ fn compare(
     rng: &mut Rng,
 ) {
     let inside = |key: &[u8]| std::ops::RangeBounds::<[u8]>::contains(&bounds, key);
-    let mut left: Vec<_> = expected.iter().filter(|(key, _)| inside(key)).collect();
-    left.reverse();
-    let mut left: std::collections::VecDeque<_> = left.into_iter().rev().collect();
+    let mut left: VecDeque<_> = expected.iter().filter(|(key, _)| inside(key)).collect();
     let backward = rng.below(4);
     loop {
         let back = rng.below(3) < backward;
@@ -601,16 +600,19 @@ fn iterators_show_own_writes_from_both_ends() {
 
 // ---- the model ----------------------------------------------------------------
 
+/// The number of a family and a key.
+type At = (usize, Vec<u8>);
+type Writes = BTreeMap<At, Option<Vec<u8>>>;
 /// What a key holds, and at which step it was written.
-type Versions = BTreeMap<(usize, Vec<u8>), (Option<Vec<u8>>, u64)>;
+type Versions = BTreeMap<At, (Option<Vec<u8>>, u64)>;
 
 struct Open {
     transaction: Transaction,
     begun: u64,
     base: Versions,
-    own: BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>,
-    read: BTreeSet<(usize, Vec<u8>)>,
-    savepoints: Vec<BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>>,
+    own: Writes,
+    read: BTreeSet<At>,
+    savepoints: Vec<Writes>,
 }
 
 struct Model {
@@ -626,7 +628,7 @@ struct Model {
 }
 
 impl Model {
-    fn key(&mut self) -> (usize, Vec<u8>) {
+    fn key(&mut self) -> At {
         (self.rng.index(self.families.len()), key_at(self.rng.below(self.keys)))
     }
 

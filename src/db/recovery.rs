@@ -150,6 +150,11 @@ impl<'a> Replay<'a> {
             return Ok(self.last_sequence);
         }
         let mode = self.options.wal_recovery;
+        if logs.is_empty() && mode != WalRecovery::SkipCorrupt {
+            // Only here is it known in which directory.
+            let path = filename::log_path(&self.context.dir, first);
+            return Err(Error::corruption(path, 0, "the log is missing"));
+        }
         let end = replay(logs, first, mode, &mut |place, sequence, count, entries| {
             let mut sequence = sequence;
             for entry in entries {
