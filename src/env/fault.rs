@@ -36,30 +36,46 @@ use super::{Env, FileLock, Region, WalBackend, WalFile, WritableFile};
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is named after the method that it counts")]
 pub enum Call {
+    /// [`Env::create_dir`].
     CreateDir,
+    /// [`Env::list`].
     List,
+    /// [`Env::exists`].
     Exists,
+    /// [`Env::file_len`].
     FileLen,
     /// [`Env::read`] and [`Env::read_at`].
     Read,
+    /// [`Env::map`].
     Map,
     /// [`Region::populate`]: the first touch of a mapped page.
     Populate,
+    /// [`Env::create`].
     Create,
+    /// [`Env::open_wal`].
     OpenWal,
+    /// [`Env::rename`].
     Rename,
+    /// [`Env::remove`].
     Remove,
+    /// [`Env::remove_dir`].
     RemoveDir,
+    /// [`Env::hard_link`].
     HardLink,
+    /// [`Env::sync_dir`].
     SyncDir,
+    /// [`Env::lock`].
     Lock,
+    /// [`WritableFile::append`].
     Append,
     /// [`WritableFile::sync`] and [`WritableFile::finish`].
     Sync,
+    /// [`WalFile::write`].
     WalWrite,
+    /// [`WalFile::write_zeros`].
     WalZeros,
+    /// [`WalFile::sync`].
     WalSync,
 }
 
