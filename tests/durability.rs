@@ -201,11 +201,15 @@ fn logged(env: &SimEnv) -> Options {
 
 fn assert_whole(options: &Options) {
     let db = Db::open(PATH, options).unwrap();
+    assert_eq!(db.stats().recovery_cut, None);
+    assert_has_all(db);
+}
+
+fn assert_has_all(db: Db) {
     for n in 0..60_u64 {
         assert_eq!(db.get(n.to_be_bytes()).unwrap().unwrap(), Rng::new(n).bytes(1000));
     }
     assert_eq!(db.iter().count(), 61);
-    assert_eq!(db.stats().recovery_cut, None);
     db.close().unwrap();
 }
 
@@ -260,7 +264,8 @@ fn an_open_cut_off_before_its_edit_does_not_break_the_log() {
         let options = logged_options(&env);
         Db::open(PATH, &options).unwrap().close().unwrap();
         let image = env.take_image().expect("an image");
-        assert_whole(&logged_options(&image));
+        // The opening record of the new log may be torn: nothing is in it yet.
+        assert_has_all(Db::open(PATH, &self::options(&image)).unwrap());
     }
 }
 
@@ -347,10 +352,10 @@ fn a_close_may_be_cut_off_anywhere() {
             db.close().unwrap();
             let Some(image) = env.take_image() else { break };
             images += 1;
-            let db = Db::open(PATH, &logged_options(&image)).unwrap();
+            // The opening record of the last log may be torn: nothing is in it.
+            let db = Db::open(PATH, &options(&image)).unwrap();
             assert_eq!(db.stats().sequence, sequence);
             assert_eq!(db.iter().count(), 200 + usize::from(!clean));
-            assert_eq!(db.stats().recovery_cut, None);
             db.close().unwrap();
         }
         assert!(images > 0 || !clean, "closing changes something");
