@@ -10,10 +10,10 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use aidb::env::{Env, FileLock, PosixEnv, Region, SimEnv, WalFile, WritableFile};
+use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, PosixEnv, SimEnv};
 use aidb::{ColumnFamily, Db, Error, ErrorKind, Options, WalIo, WriteBatch, WriteOptions};
 use common::{Place, Rng, Trace, files, operations, random_family, random_options, seeds};
 use common::{small_family, small_options};
@@ -407,131 +407,15 @@ fn another_file_system_gets_copies() {
 
 // ---- failures and power cuts ---------------------------------------------------------
 
-/// Makes calls on files under `/copies` fail: the `n`-th one, or all from it on.
-#[derive(Debug)]
-struct Faulty {
-    inner: SimEnv,
-    /// Calls left before the failure; huge when nothing is to fail.
-    countdown: Arc<AtomicI64>,
-    for_ever: bool,
-    links_fail_with: Option<io::ErrorKind>,
+/// Where links fail with an error of this kind.
+fn without_links(inner: &SimEnv, kind: io::ErrorKind) -> FaultEnv<SimEnv> {
+    let env = FaultEnv::new(inner.clone());
+    env.plant(no_links(kind));
+    env
 }
 
-const NEVER: i64 = i64::MAX / 2;
-
-impl Faulty {
-    fn new(inner: &SimEnv) -> Faulty {
-        Faulty {
-            inner: inner.clone(),
-            countdown: Arc::new(AtomicI64::new(NEVER)),
-            for_ever: false,
-            links_fail_with: None,
-        }
-    }
-
-    fn call(&self, path: &Path) -> io::Result<()> {
-        if path.starts_with("/copies") { fault(&self.countdown, self.for_ever) } else { Ok(()) }
-    }
-}
-
-fn fault(countdown: &AtomicI64, for_ever: bool) -> io::Result<()> {
-    // Relaxed: one thread makes the copy.
-    let left = countdown.fetch_sub(1, Ordering::Relaxed) - 1;
-    if left == 0 || for_ever && left < 0 { Err(io::Error::other("planted")) } else { Ok(()) }
-}
-
-#[derive(Debug)]
-struct FaultyFile {
-    inner: Box<dyn WritableFile>,
-    countdown: Arc<AtomicI64>,
-    for_ever: bool,
-}
-
-impl WritableFile for FaultyFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        fault(&self.countdown, self.for_ever)?;
-        self.inner.append(bytes)
-    }
-    fn len(&self) -> u64 {
-        self.inner.len()
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        fault(&self.countdown, self.for_ever)?;
-        self.inner.sync()
-    }
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        fault(&self.countdown, self.for_ever)?;
-        self.inner.finish()
-    }
-}
-
-impl Env for Faulty {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.call(dir)?;
-        self.inner.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.call(dir)?;
-        self.inner.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.call(path)?;
-        self.inner.exists(path)
-    }
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.inner.file_len(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.inner.read(path)
-    }
-    fn map(&self, path: &Path) -> io::Result<Region> {
-        self.inner.map(path)
-    }
-    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
-        self.call(path)?;
-        let inner = self.inner.create(path, direct)?;
-        if !path.starts_with("/copies") {
-            return Ok(inner);
-        }
-        let countdown = Arc::clone(&self.countdown);
-        Ok(Box::new(FaultyFile { inner, countdown, for_ever: self.for_ever }))
-    }
-    fn open_wal(
-        &self,
-        path: &Path,
-        capacity: u64,
-        mapped: bool,
-        recycle: bool,
-    ) -> io::Result<Arc<WalFile>> {
-        self.inner.open_wal(path, capacity, mapped, recycle)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(to)?;
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(path)?;
-        self.inner.remove(path)
-    }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.call(dir)?;
-        self.inner.remove_dir(dir)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(to)?;
-        match self.links_fail_with {
-            Some(kind) => Err(kind.into()),
-            None => self.inner.hard_link(from, to),
-        }
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.call(dir)?;
-        self.inner.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.call(path)?;
-        self.inner.lock(path)
-    }
+fn no_links(kind: io::ErrorKind) -> FaultPlan {
+    FaultPlan::new(Fault::Kind(kind)).on(Call::HardLink).lasting()
 }
 
 /// 300 steps, some in tables of several levels, the last not synced.
@@ -555,18 +439,20 @@ fn every_failure_leaves_nothing_behind() {
     let links = [None, Some(io::ErrorKind::CrossesDevices)];
     for (links_fail_with, for_ever) in links.into_iter().flat_map(|l| [(l, false), (l, true)]) {
         let image = env.snapshot_live();
-        let faulty = Faulty { for_ever, links_fail_with, ..Faulty::new(&image) };
-        let countdown = Arc::clone(&faulty.countdown);
-        let options = small_options(Arc::new(faulty));
+        let faulty = FaultEnv::new(image.clone());
+        let options = small_options(Arc::new(faulty.clone()));
         let plain = small_options(Arc::new(image.clone()));
         let (db, writers) = filled(&options);
         let mut failures = 0;
         for n in 1.. {
             let trace = Trace::new(n, (links_fail_with, for_ever));
             trace.operation.set(n);
-            countdown.store(n as i64, Ordering::Relaxed);
+            let failure = FaultPlan::new(Fault::Io).in_path("/copies").nth(n);
+            // First: where both apply, the link fails for good.
+            faulty.plant(if for_ever { failure.lasting() } else { failure });
+            links_fail_with.into_iter().for_each(|kind| faulty.plant(no_links(kind)));
             let copied = db.checkpoint("/copies/copy");
-            countdown.store(NEVER, Ordering::Relaxed);
+            faulty.clear();
             let Err(error) = copied else { break };
             failures += 1;
             assert!(error.to_string().contains("planted"), "{error}");
@@ -600,8 +486,7 @@ fn other_kinds_of_refused_links_are_copied_or_reported() {
         [(PermissionDenied, true), (TooManyLinks, true), (Unsupported, true), (StorageFull, false)]
     {
         let env = SimEnv::new();
-        let faulty = Faulty { links_fail_with: Some(kind), ..Faulty::new(&env) };
-        let (db, writers) = filled(&small_options(Arc::new(faulty)));
+        let (db, writers) = filled(&small_options(Arc::new(without_links(&env, kind))));
         assert_eq!(db.checkpoint("/copies/copy").is_ok(), copies, "{kind}");
         if copies {
             let options = small_options(Arc::new(env));
@@ -613,8 +498,7 @@ fn other_kinds_of_refused_links_are_copied_or_reported() {
 #[test]
 fn a_full_disk_is_an_error_and_no_harm() {
     let env = SimEnv::new();
-    let faulty =
-        Faulty { links_fail_with: Some(io::ErrorKind::CrossesDevices), ..Faulty::new(&env) };
+    let faulty = without_links(&env, io::ErrorKind::CrossesDevices);
     let options = small_options(Arc::new(faulty));
     let (db, writers) = filled(&options);
     db.flush().unwrap();
@@ -752,14 +636,24 @@ fn a_reader_changes_nothing() {
             db.clone().close().unwrap();
         }
         let mutations = env.mutations();
-        let reader = Db::open_read_only("/db", &small_options(Arc::new(env.clone()))).unwrap();
+        let watched = FaultEnv::new(env.clone());
+        watched.record();
+        let reader = Db::open_read_only("/db", &small_options(Arc::new(watched.clone()))).unwrap();
         check_moment(&reader, &writers.done());
         verify(&reader);
         reader.wait_idle().unwrap();
         assert_eq!(reader.flush().unwrap_err().kind(), ErrorKind::ReadOnly);
         assert_eq!(reader.drop_column_family("other").unwrap_err().kind(), ErrorKind::ReadOnly);
         reader.close().unwrap();
-        assert_eq!(env.mutations(), mutations);
+        let reads =
+            [Call::List, Call::Exists, Call::FileLen, Call::Read, Call::Map, Call::Populate];
+        let other: Vec<_> =
+            watched.recorded().into_iter().filter(|(call, _)| !reads.contains(call)).collect();
+        assert_eq!(other, []);
+        // A live writer prepares its next log at any time.
+        if !live {
+            assert_eq!(env.mutations(), mutations);
+        }
     }
 }
 

@@ -2,17 +2,16 @@
 //! it: logs are bounded, failed opens leave nothing behind, lost edits and
 //! impossible numbers are errors and say where.
 //!
-//! Steps are made to fail, and are recorded, by a file system around the
+//! Calls are made to fail, and are recorded, by a file system around the
 //! simulated one; nothing depends on time.
 
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use aidb::env::{Env, FileLock, Region, SimEnv, WalFile, WritableFile};
+use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch};
 use common::{Rng, files, small_options};
 
@@ -20,84 +19,6 @@ const PATH: &str = "/db";
 
 fn dir() -> &'static Path {
     Path::new(PATH)
-}
-
-/// Whether a step, by its name and path, is to fail.
-type Refusal = fn(&[Step], &str, &Path) -> bool;
-type Step = (&'static str, PathBuf);
-
-/// Records the steps that change names, and makes some of them fail.
-#[derive(Debug)]
-struct Watched {
-    inner: SimEnv,
-    refuse: Refusal,
-    steps: Mutex<Vec<Step>>,
-}
-
-impl Watched {
-    fn new(inner: &SimEnv, refuse: Refusal) -> Arc<Watched> {
-        Arc::new(Watched { inner: inner.clone(), refuse, steps: Mutex::default() })
-    }
-
-    fn step(&self, name: &'static str, path: &Path) -> io::Result<()> {
-        let mut steps = self.steps.lock().unwrap();
-        let refused = (self.refuse)(&steps, name, path);
-        steps.push((name, path.to_owned()));
-        if refused { Err(io::Error::other("planted")) } else { Ok(()) }
-    }
-}
-
-impl Env for Watched {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.inner.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.inner.exists(path)
-    }
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.inner.file_len(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.inner.read(path)
-    }
-    fn map(&self, path: &Path) -> io::Result<Region> {
-        self.inner.map(path)
-    }
-    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
-        self.step("create", path)?;
-        self.inner.create(path, direct)
-    }
-    fn open_wal(
-        &self,
-        path: &Path,
-        capacity: u64,
-        mapped: bool,
-        recycle: bool,
-    ) -> io::Result<Arc<WalFile>> {
-        self.step("create", path)?;
-        self.inner.open_wal(path, capacity, mapped, recycle)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step("rename to", to)?;
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step("remove", path)?;
-        self.inner.remove(path)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.hard_link(from, to)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.step("sync", dir)?;
-        self.inner.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.inner.lock(path)
-    }
 }
 
 fn has_extension(path: &Path, wanted: &str) -> bool {
@@ -215,23 +136,23 @@ fn assert_has_all(db: Db) {
 
 #[test]
 fn a_failed_open_removes_the_tables_that_it_made() {
-    let third_table: Refusal = |steps, name, path| {
-        let made = steps.iter().filter(|(_, path)| has_extension(path, "sst")).count();
-        name == "create" && has_extension(path, "sst") && made == 2
-    };
-    let log: Refusal = |_, name, path| name == "create" && has_extension(path, "log");
-    for refuse in [third_table, log] {
+    let third_table = FaultPlan::new(Fault::Io).on(Call::Create).in_path(".sst").nth(3);
+    let log = FaultPlan::new(Fault::Io).on(Call::OpenWal).lasting();
+    for refused in [third_table, log] {
         let env = SimEnv::new();
         let options = logged(&env);
         let before = files(&env, dir(), ".sst");
         for _ in 0..3 {
-            let watched = Watched::new(&env, refuse);
-            let error =
-                Db::open(PATH, &options.clone().env(watched.clone())).expect_err("an error");
+            let faulty = FaultEnv::new(env.clone());
+            faulty.record();
+            faulty.plant(refused.clone());
+            let error = Db::open(PATH, &options.clone().env(Arc::new(faulty.clone())))
+                .expect_err("an error");
             assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-            let steps = watched.steps.lock().unwrap();
-            let made = |(name, path): &&Step| *name == "create" && has_extension(path, "sst");
-            assert!(steps.iter().filter(made).count() > 2, "the test makes tables");
+            let made = |(call, path): &&(Call, PathBuf)| {
+                *call == Call::Create && has_extension(path, "sst")
+            };
+            assert!(faulty.recorded().iter().filter(made).count() > 2, "the test makes tables");
             assert_eq!(files(&env, dir(), ".sst"), before);
         }
         assert_whole(&options);
@@ -244,11 +165,10 @@ fn an_open_cut_off_before_its_edit_does_not_break_the_log() {
     let options = logged(&env);
     for _ in 0..2 {
         // The new log is there and opened; the edit that names it is not.
-        let watched = Watched::new(&env, |_, name, path| {
-            name == "create" && path.to_str().is_some_and(|path| path.contains("MANIFEST"))
-        });
+        let faulty = FaultEnv::new(env.clone());
+        faulty.plant(FaultPlan::new(Fault::Io).on(Call::Create).in_path("MANIFEST").lasting());
         let before = files(&env, dir(), ".log").len();
-        assert!(Db::open(PATH, &options.clone().env(watched)).is_err());
+        assert!(Db::open(PATH, &options.clone().env(Arc::new(faulty))).is_err());
         assert!(files(&env, dir(), ".log").len() > before);
     }
     assert_whole(&options);
@@ -278,17 +198,19 @@ fn the_name_of_a_new_database_is_durable_before_it_is_one() {
     let env = SimEnv::new();
     // Made by someone who was cut off before the name was durable.
     env.create_dir(dir()).unwrap();
-    let watched = Watched::new(&env, |_, _, _| false);
-    drop(Db::open(PATH, &options(&env).env(watched.clone())).unwrap());
-    let steps = watched.steps.lock().unwrap();
-    let at = |wanted: Step| steps.iter().position(|step| *step == wanted).expect("a step");
-    let synced = at(("sync", "/".into()));
-    assert!(synced < at(("rename to", dir().join("CURRENT"))));
-    drop(steps);
+    let watched = FaultEnv::new(env.clone());
+    watched.record();
+    drop(Db::open(PATH, &options(&env).env(Arc::new(watched.clone()))).unwrap());
+    let calls = watched.recorded();
+    let at = |wanted| calls.iter().position(|call| *call == wanted).expect("a call");
+    let synced = at((Call::SyncDir, "/".into()));
+    assert!(synced < at((Call::Rename, dir().join("CURRENT"))));
     // If that fails, there is no database.
     let env = SimEnv::new();
-    let watched = Watched::new(&env, |_, name, path| name == "sync" && path == Path::new("/"));
-    let error = Db::open(PATH, &options(&env).env(watched)).expect_err("an error");
+    let faulty = FaultEnv::new(env.clone());
+    faulty.plant(FaultPlan::new(Fault::Io).on(Call::SyncDir));
+    let error = Db::open(PATH, &options(&env).env(Arc::new(faulty.clone()))).expect_err("an error");
+    assert_eq!(faulty.first_fired(), Some((Call::SyncDir, "/".into())));
     assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(dir())));
     assert!(!env.exists(&dir().join("CURRENT")).unwrap());
     // A name without a directory before it.
