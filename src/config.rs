@@ -52,7 +52,9 @@ pub enum VerifyChecksums {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WalIo {
     /// Through a shared writable mapping: an append makes no system call.
-    /// Falls back to [`WalIo::Pwrite`] where the file system has none.
+    /// Falls back to [`WalIo::Pwrite`] where the file system has none. On a
+    /// copy-on-write file system (btrfs, ZFS) a full disk may end the process
+    /// with SIGBUS: choose [`WalIo::Pwrite`] there.
     #[default]
     Mapped,
     /// One `pwrite` an append.

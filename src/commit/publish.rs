@@ -128,13 +128,22 @@ impl Publisher {
         if self.visible() >= sequence { Ok(()) } else { self.wait_slow(sequence, failure) }
     }
 
+    /// Waits so many rounds, without going to sleep, for `sequence` to become
+    /// visible; whether it has.
+    pub(crate) fn spin(&self, sequence: SequenceNumber, spins: usize, yields: usize) -> bool {
+        for round in 0..spins + yields {
+            if self.visible() >= sequence {
+                return true;
+            }
+            if round < spins { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        false
+    }
+
     #[cold]
     fn wait_slow(&self, sequence: SequenceNumber, failure: &Failure) -> Result<()> {
-        for round in 0..SPINS + YIELDS {
-            if self.visible() >= sequence {
-                return Ok(());
-            }
-            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        if self.spin(sequence, SPINS, YIELDS) {
+            return Ok(());
         }
         let mut lock = self.lock.lock();
         // SeqCst: either the publisher sees the waiter, or the waiter sees the

@@ -4,8 +4,7 @@
 //!    file's metadata is durable. So a store into the mapping cannot meet a full
 //!    disk, which would be a SIGBUS. (Not so on copy-on-write file systems,
 //!    which allocate again for every write: there a full disk may show as a
-//!    failed sync, or as a SIGBUS in a mapped log. See the documentation of
-//!    `WalIo`.)
+//!    failed sync, or as a SIGBUS in a mapped log.)
 //! 2. What has been written once is overwritten in place, and an `fdatasync`
 //!    commits no metadata: it is one write of the dirty pages. A new file has
 //!    that only in front, so that opening a database does not wait for a whole
@@ -15,8 +14,9 @@
 //!    again is taken for written: it was used up.
 //! 3. New space is written with zeros page by page, for the page cache keeps
 //!    folios as large as the writes that made them, and a sync writes whole
-//!    folios: 64 KiB for every synced record, were they larger. Zeros are also what marks the end of a log, and what
-//!    space reads as that is allocated and was never written.
+//!    folios: were they 64 KiB, so would be every synced record. Zeros are also
+//!    what marks the end of a log, and what space reads as that is allocated and
+//!    was never written.
 //! 4. A mapped file is synced by `fdatasync` too: shared mappings of a file
 //!    mark its pages dirty at the first store after each cleaning.
 
@@ -50,23 +50,20 @@ pub(super) fn open_wal(
         return Err(Errno::INVAL.into());
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let (file, written) = if recycle {
+    let (file, old_len) = if recycle {
         let file = retry_on_intr(|| open(path, flags, Mode::empty()))?;
         let old_len = rustix::fs::fstat(&file)?.st_size as u64;
-        let written = allocate(&file, old_len, capacity)?;
-        (file, written)
+        (file, old_len)
     } else {
         let flags = flags | OFlags::CREATE | OFlags::TRUNC;
-        let file = retry_on_intr(|| open(path, flags, FILE_MODE))?;
-        match allocate(&file, 0, capacity) {
-            Ok(written) => (file, written),
-            Err(e) => {
-                // A log without its space is of no use. The first error counts.
-                let _ = unlink(path);
-                return Err(e);
-            }
-        }
+        (retry_on_intr(|| open(path, flags, FILE_MODE))?, 0)
     };
+    let written = allocate(&file, old_len, capacity).inspect_err(|_| {
+        if !recycle {
+            // A log without its space is of no use. The first error counts.
+            let _ = unlink(path);
+        }
+    })?;
     let mapping = if mapped { map(&file, len)? } else { None };
     let backend = Box::new(PosixWal { file, written, capacity });
     Ok(Arc::new(WalFile::with_mapping(backend, mapping, capacity)))

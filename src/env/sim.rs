@@ -144,8 +144,8 @@ impl SimEnv {
     /// old one, the new one, or between; bytes never written read as zero. A new
     /// sector may be one of a while ago: pages reach the device at any time. Of
     /// each directory, every un-synced creation, rename and removal has
-    /// happened or not; a rename is atomic, that of a directory as well. The same seed on the same state
-    /// gives the same image. Nobody holds a lock in it.
+    /// happened or not; a rename is atomic, that of a directory as well. The same
+    /// seed on the same state gives the same image. Nobody holds a lock in it.
     pub fn crash(&self, seed: u64) -> SimEnv {
         self.image(|fs| fs.crash(seed))
     }

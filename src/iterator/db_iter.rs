@@ -33,6 +33,38 @@ impl Bounds {
     fn is_above(&self, key: &[u8]) -> bool {
         self.upper.as_ref().is_some_and(|upper| key >= &**upper)
     }
+
+    /// To the first entry that may be shown.
+    fn seek_to_first(&self, run: &mut impl InternalIterator) -> Result<()> {
+        match &self.lower {
+            Some(lower) => run.seek(InternalKeyRef::new(lower, SeqType::NEWEST)),
+            None => run.seek_to_first(),
+        }
+    }
+
+    /// To the last entry that may be shown.
+    fn seek_to_last(&self, run: &mut impl InternalIterator) -> Result<()> {
+        match &self.upper {
+            Some(upper) => run.seek_for_prev(InternalKeyRef::new(upper, SeqType::NEWEST)),
+            None => run.seek_to_last(),
+        }
+    }
+
+    /// To the first one at or after `key`, as of `read`.
+    fn seek(&self, run: &mut impl InternalIterator, key: &[u8], read: SeqType) -> Result<()> {
+        if self.is_below(key) {
+            return self.seek_to_first(run);
+        }
+        run.seek(InternalKeyRef::new(key, read))
+    }
+
+    /// To the last one at or before `key`.
+    fn seek_for_prev(&self, run: &mut impl InternalIterator, key: &[u8]) -> Result<()> {
+        if self.is_above(key) {
+            return self.seek_to_last(run);
+        }
+        run.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST))
+    }
 }
 
 /// Shows what a reader at one sequence sees.
@@ -148,40 +180,28 @@ impl PlainIter {
 
     fn seek_to_first(&mut self) -> Result<()> {
         self.valid = false;
-        match &self.bounds.lower {
-            Some(lower) => self.run.seek(InternalKeyRef::new(lower, SeqType::NEWEST))?,
-            None => self.run.seek_to_first()?,
-        }
+        self.bounds.seek_to_first(&mut self.run)?;
         self.show_below_upper();
         Ok(())
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
         self.valid = false;
-        match &self.bounds.upper {
-            Some(upper) => self.run.seek_for_prev(InternalKeyRef::new(upper, SeqType::NEWEST))?,
-            None => self.run.seek_to_last()?,
-        }
+        self.bounds.seek_to_last(&mut self.run)?;
         self.show_from_lower();
         Ok(())
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        if self.bounds.is_below(key) {
-            return self.seek_to_first();
-        }
         self.valid = false;
-        self.run.seek(InternalKeyRef::new(key, SeqType::NEWEST))?;
+        self.bounds.seek(&mut self.run, key, SeqType::NEWEST)?;
         self.show_below_upper();
         Ok(())
     }
 
     fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
-        if self.bounds.is_above(key) {
-            return self.seek_to_last();
-        }
         self.valid = false;
-        self.run.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST))?;
+        self.bounds.seek_for_prev(&mut self.run, key)?;
         self.show_from_lower();
         Ok(())
     }
@@ -263,37 +283,25 @@ impl MergedIter {
 
     fn seek_to_first(&mut self) -> Result<()> {
         self.position = Position::Invalid;
-        match &self.bounds.lower {
-            Some(lower) => self.runs.seek(InternalKeyRef::new(lower, SeqType::NEWEST))?,
-            None => self.runs.seek_to_first()?,
-        }
+        self.bounds.seek_to_first(&mut self.runs)?;
         self.find_forward(false)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
         self.position = Position::Invalid;
-        match &self.bounds.upper {
-            Some(upper) => self.runs.seek_for_prev(InternalKeyRef::new(upper, SeqType::NEWEST))?,
-            None => self.runs.seek_to_last()?,
-        }
+        self.bounds.seek_to_last(&mut self.runs)?;
         self.find_backward()
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        if self.bounds.is_below(key) {
-            return self.seek_to_first();
-        }
         self.position = Position::Invalid;
-        self.runs.seek(InternalKeyRef::new(key, self.read))?;
+        self.bounds.seek(&mut self.runs, key, self.read)?;
         self.find_forward(false)
     }
 
     fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
-        if self.bounds.is_above(key) {
-            return self.seek_to_last();
-        }
         self.position = Position::Invalid;
-        self.runs.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST))?;
+        self.bounds.seek_for_prev(&mut self.runs, key)?;
         self.find_backward()
     }
 

@@ -140,16 +140,22 @@ impl MemTable {
         seq_type: SeqType,
         value: &[u8],
     ) {
-        assert!(key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
-        assert!(value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
-        if let Lookup::Found(offset) = self.lookup(key, hash) {
-            // SAFETY: the index holds nodes of this memtable's list.
-            let node = unsafe { self.list.node(offset) };
-            self.list.insert_version(range, node, seq_type, value);
-            return;
+        if !self.insert_known(range, &Entry { hash, key, seq_type, value }) {
+            let node = self.list.insert(range, hash, key, seq_type, value);
+            self.index.enter(hash, node.offset());
         }
-        let node = self.list.insert(range, hash, key, seq_type, value);
-        self.index.enter(hash, node.offset());
+    }
+
+    /// Inserts an entry whose key the index knows; false if it does not.
+    #[inline(always)]
+    fn insert_known(&self, range: &mut ArenaRange, e: &Entry<'_>) -> bool {
+        assert!(e.key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
+        assert!(e.value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
+        let Lookup::Found(offset) = self.lookup(e.key, e.hash) else { return false };
+        // SAFETY: the index holds nodes of this memtable's list.
+        let node = unsafe { self.list.node(offset) };
+        self.list.insert_version(range, node, e.seq_type, e.value);
+        true
     }
 
     /// Inserts up to [`GROUP_MAX`] entries, as [`insert`](Self::insert) does one
@@ -164,13 +170,7 @@ impl MemTable {
         let mut searches = [const { None }; GROUP_MAX];
         let mut targets = [Target::default(); GROUP_MAX];
         for ((e, search), target) in group.iter().zip(&mut searches).zip(&mut targets) {
-            assert!(e.key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
-            assert!(e.value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
-            if let Lookup::Found(offset) = self.lookup(e.key, e.hash) {
-                // SAFETY: the index holds nodes of this memtable's list.
-                let node = unsafe { self.list.node(offset) };
-                self.list.insert_version(range, node, e.seq_type, e.value);
-            } else {
+            if !self.insert_known(range, e) {
                 *target = self.list.target(e.key);
                 self.list.look_at_tail(search.insert(self.list.search()), *target);
             }

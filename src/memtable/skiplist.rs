@@ -68,8 +68,8 @@ pub(super) struct Search<'a> {
     greater: u64,
     splice: Splice,
     found: Option<Node<'a>>,
-    /// The key lies past the last node, probably: nothing to search.
-    past_tail: bool,
+    /// Not to be stepped: whoever inserts looks at the tail, and then descends.
+    deferred: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +87,13 @@ pub(super) struct Stop<'a> {
     pub(super) link: u64,
     /// Whether `link` leads to the key itself.
     pub(super) equal: bool,
+}
+
+/// What a link leads to: a node before the target, the target's own, or neither.
+enum Next<'a> {
+    Before(Node<'a>),
+    Equal(Node<'a>),
+    After,
 }
 
 impl SkipList {
@@ -184,19 +191,29 @@ impl SkipList {
             // SAFETY: the caller's, or reached at this level.
             // Acquire: pairs with the Release in `link_node`.
             let link = unsafe { before.link(level) }.load(Ordering::Acquire);
-            let stop = Stop { before, link, equal: false };
-            if link == greater || link_prefix(link) > target.prefix {
-                return stop;
+            match self.judge(link, target, greater) {
+                Next::Before(node) => before = node,
+                Next::Equal(_) => return Stop { before, link, equal: true },
+                Next::After => return Stop { before, link, equal: false },
             }
-            let Some(node) = self.follow(link) else { return stop };
-            if link_prefix(link) == target.prefix {
-                match node.key().cmp(target.key) {
-                    Order::Less => {}
-                    Order::Equal => return Stop { equal: true, ..stop },
-                    Order::Greater => return stop,
-                }
-            }
-            before = node;
+        }
+    }
+
+    /// Where a link leads, as seen from the target. `greater` is a link already
+    /// known to lead past it.
+    #[inline]
+    fn judge(&self, link: u64, target: Target<'_>, greater: u64) -> Next<'_> {
+        if link == greater || link_prefix(link) > target.prefix {
+            return Next::After;
+        }
+        let Some(node) = self.follow(link) else { return Next::After };
+        if link_prefix(link) < target.prefix {
+            return Next::Before(node);
+        }
+        match node.key().cmp(target.key) {
+            Order::Less => Next::Before(node),
+            Order::Equal => Next::Equal(node),
+            Order::Greater => Next::After,
         }
     }
 
@@ -279,7 +296,7 @@ impl SkipList {
         value: &[u8],
     ) -> Node<'_> {
         let mut search = self.search();
-        search.past_tail = true;
+        search.deferred = true;
         self.insert_found(&mut search, range, hash, key, seq_type, value)
     }
 
@@ -291,7 +308,7 @@ impl SkipList {
             greater: 0,
             splice: Splice::new(),
             found: None,
-            past_tail: false,
+            deferred: false,
         }
     }
 
@@ -299,35 +316,25 @@ impl SkipList {
     /// fetching that; false when the search has ended.
     #[inline]
     pub(super) fn step<'a>(&'a self, search: &mut Search<'a>, target: Target<'_>) -> bool {
-        if search.past_tail {
+        if search.deferred {
             return false;
         }
         loop {
             // SAFETY: `before` is the head, or was reached at this level or
             // above. Acquire: pairs with the Release in `link_node`.
             let link = unsafe { search.before.link(search.level) }.load(Ordering::Acquire);
-            if link != search.greater
-                && link_prefix(link) <= target.prefix
-                && let Some(node) = self.follow(link)
-            {
-                let order = if link_prefix(link) < target.prefix {
-                    Order::Less
-                } else {
-                    node.key().cmp(target.key)
-                };
-                match order {
-                    Order::Less => {
-                        search.before = node;
-                        // SAFETY: reached at this level.
-                        prefetch(unsafe { node.link(search.level) });
-                        return true;
-                    }
-                    Order::Equal => {
-                        search.found = Some(node);
-                        return false;
-                    }
-                    Order::Greater => {}
+            match self.judge(link, target, search.greater) {
+                Next::Before(node) => {
+                    search.before = node;
+                    // SAFETY: reached at this level.
+                    prefetch(unsafe { node.link(search.level) });
+                    return true;
                 }
+                Next::Equal(node) => {
+                    search.found = Some(node);
+                    return false;
+                }
+                Next::After => {}
             }
             search.splice.before[search.level] = search.before.offset();
             search.splice.links[search.level] = link;
@@ -339,12 +346,12 @@ impl SkipList {
         }
     }
 
-    /// Spares a search what its key does not need.
+    /// Spares a search its steps if its key seems to lie past the last node.
     #[inline]
     pub(super) fn look_at_tail(&self, search: &mut Search<'_>, target: Target<'_>) {
         // Relaxed: nothing is followed; `insert_found` looks again.
         let last = self.tail.0[0].load(Ordering::Relaxed);
-        search.past_tail = last != 0 && link_prefix(last) < target.prefix;
+        search.deferred = last != 0 && link_prefix(last) < target.prefix;
     }
 
     /// As [`insert`](Self::insert), where `search` has ended; it may be out of
@@ -361,7 +368,7 @@ impl SkipList {
         let target = self.target(key);
         let height = draw_height(hash, range.position());
         let splice = &mut search.splice;
-        if search.past_tail && !self.splice_at_tail(target, height, splice) {
+        if search.deferred && !self.splice_at_tail(target, height, splice) {
             // SAFETY: the head has every level and precedes every key.
             search.found = unsafe {
                 self.descend(self.head(), self.levels() - 1, target, |level, before, link| {

@@ -281,7 +281,7 @@ impl Version {
     }
 
     /// The smallest and the largest user key of all files.
-    pub(crate) fn key_range(&self) -> Option<(&[u8], &[u8])> {
+    fn key_range(&self) -> Option<(&[u8], &[u8])> {
         let low = self.all_files().map(|(_, f)| &*f.smallest.user_key).min()?;
         let high = self.all_files().map(|(_, f)| &*f.largest.user_key).max()?;
         Some((low, high))

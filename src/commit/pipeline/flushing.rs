@@ -7,7 +7,6 @@ use super::{FamilyWriter, FlushTarget, LiveLog, Pipeline, State};
 use crate::config::ColumnFamilyOptions;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
-use crate::types::key::PrefixMap;
 use crate::version::Version;
 
 /// Size of a memtable that only serves to learn what a new family's keys share.
@@ -163,11 +162,11 @@ impl Pipeline {
             state.next_mem_id += 1;
             state.next_mem_id - 1
         };
-        let (bytes, prefix) = match version.key_range() {
-            Some((low, high)) => (options.write_buffer_bytes, PrefixMap::between(low, high)),
-            None => (options.write_buffer_bytes.min(LEARNING_MEMTABLE_BYTES), PrefixMap::default()),
-        };
-        self.mems.take(id, bytes, 0, prefix)
+        let mut bytes = options.write_buffer_bytes;
+        if version.occupied_levels().next().is_none() {
+            bytes = bytes.min(LEARNING_MEMTABLE_BYTES);
+        }
+        self.mems.take(id, bytes, 0, version.prefixes().clone())
     }
 
     /// Fails once a sync of the directory for a log's name has failed: it may

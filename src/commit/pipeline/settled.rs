@@ -65,11 +65,8 @@ impl Pipeline {
     /// lock was let go meanwhile, so that there may be others again.
     pub(super) fn settle(&self, state: &mut MutexGuard<'_, State>) -> Result<bool> {
         let last = state.last_sequence;
-        for round in 0..SPINS + YIELDS {
-            if self.visible() >= last {
-                return Ok(true);
-            }
-            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        if self.publisher.spin(last, SPINS, YIELDS) {
+            return Ok(true);
         }
         MutexGuard::unlocked(state, || self.wait_visible(last))?;
         Ok(false)
