@@ -42,6 +42,7 @@ mod engine {
     pub(crate) mod filter;
     pub(crate) mod iterator;
     pub(crate) mod memtable;
+    pub(crate) mod repair;
     pub(crate) mod snapshot;
     pub(crate) mod sstable;
     pub(crate) mod stats;
@@ -53,7 +54,7 @@ mod engine {
 }
 use engine::{
     batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, filter,
-    iterator, memtable, snapshot, sstable, stats, transaction, types, util, version, wal,
+    iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util, version, wal,
 };
 
 // What `src/lib.rs` exports: the unit tests name it from the root, and cargo
@@ -61,11 +62,12 @@ use engine::{
 pub use batch::WriteBatch;
 pub use check::CheckReport;
 pub use config::{
-    ColumnFamilyOptions, Compression, Options, ReadOptions, VerifyChecksums, WalIo, WalRecovery,
-    WriteOptions,
+    ColumnFamilyOptions, Compression, Options, ReadMode, ReadOptions, VerifyChecksums, WalIo,
+    WalRecovery, WriteOptions,
 };
 pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
+pub use repair::{LostPart, RepairReport};
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
 pub use transaction::{Transaction, TransactionIter};

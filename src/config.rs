@@ -48,6 +48,21 @@ pub enum VerifyChecksums {
     Never,
 }
 
+/// How tables are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    /// In place, through a read-only mapping: nothing is copied. A device that
+    /// fails on re-reading an evicted page, or another program that truncates a
+    /// table, ends the process with `SIGBUS`.
+    #[default]
+    Mmap,
+    /// By `pread` into memory of the process, where the block cache keeps the
+    /// blocks: whatever goes wrong with a file is an error. Each block is
+    /// verified when it is read (unless [`VerifyChecksums::Never`]). The write
+    /// side has mappings of its own: see [`WalIo::Pwrite`].
+    Pread,
+}
+
 /// How the write-ahead log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WalIo {
@@ -214,6 +229,7 @@ pub struct Options {
     pub(crate) wal_io: WalIo,
     pub(crate) wal_segment_bytes: u64,
     pub(crate) verify_checksums: VerifyChecksums,
+    pub(crate) read_mode: ReadMode,
     pub(crate) default_column_family: ColumnFamilyOptions,
     pub(crate) env: Arc<dyn Env>,
 }
@@ -231,6 +247,7 @@ impl Default for Options {
             wal_io: WalIo::default(),
             wal_segment_bytes: 64 << 20,
             verify_checksums: VerifyChecksums::default(),
+            read_mode: ReadMode::default(),
             default_column_family: ColumnFamilyOptions::default(),
             env: Arc::new(PosixEnv::new()),
         }
@@ -263,7 +280,8 @@ impl Options {
     }
 
     /// Capacity of the cache of decompressed blocks, in bytes (default 64 MiB).
-    /// Uncompressed blocks are read in place and need no cache.
+    /// Uncompressed blocks are read in place and need no cache, except with
+    /// [`ReadMode::Pread`].
     pub fn block_cache_bytes(mut self, bytes: usize) -> Self {
         self.block_cache_bytes = bytes;
         self
@@ -298,6 +316,21 @@ impl Options {
     /// When block checksums are verified (default on first touch).
     pub fn verify_checksums(mut self, when: VerifyChecksums) -> Self {
         self.verify_checksums = when;
+        self
+    }
+
+    /// How tables are read (default in place, from mappings).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use aidb::{Db, Options, ReadMode, WalIo};
+    /// // For those who cannot accept a SIGBUS from a failing device.
+    /// let options = Options::default().read_mode(ReadMode::Pread).wal_io(WalIo::Pwrite);
+    /// let db = Db::open(dir.path(), &options)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
         self
     }
 

@@ -37,6 +37,7 @@ mod error;
 mod filter;
 mod iterator;
 mod memtable;
+mod repair;
 mod snapshot;
 mod sstable;
 mod stats;
@@ -49,11 +50,12 @@ mod wal;
 pub use batch::WriteBatch;
 pub use check::CheckReport;
 pub use config::{
-    ColumnFamilyOptions, Compression, Options, ReadOptions, VerifyChecksums, WalIo, WalRecovery,
-    WriteOptions,
+    ColumnFamilyOptions, Compression, Options, ReadMode, ReadOptions, VerifyChecksums, WalIo,
+    WalRecovery, WriteOptions,
 };
 pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
+pub use repair::{LostPart, RepairReport};
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
 pub use transaction::{Transaction, TransactionIter};

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aidb::env::{Env, SimEnv};
-use aidb::{Compression, Db, Error, ErrorKind, Iter, Options, VerifyChecksums, WalRecovery};
-use aidb::{WriteBatch, WriteOptions};
+use aidb::{Compression, Db, Error, ErrorKind, Iter, Options, ReadMode, VerifyChecksums};
+use aidb::{WalRecovery, WriteBatch, WriteOptions};
 use common::{Rng, Trace, files, operations, seeds, small_options};
 
 const PATH: &str = "/db";
@@ -41,6 +41,7 @@ struct Fixture {
     keys: Vec<Vec<u8>>,
     verify: VerifyChecksums,
     recovery: WalRecovery,
+    mode: ReadMode,
 }
 
 fn options(env: &SimEnv, compression: &[Compression]) -> Options {
@@ -86,6 +87,7 @@ impl Fixture {
             keys,
             verify: VerifyChecksums::FirstTouch,
             recovery: WalRecovery::PointInTime,
+            mode: ReadMode::Mmap,
         };
         fixture.check("nothing", COMMITS..=COMMITS, |_| {});
         fixture
@@ -94,7 +96,12 @@ impl Fixture {
     /// The same, opened with other options.
     fn with(&self, verify: VerifyChecksums, recovery: WalRecovery) -> Fixture {
         let (image, states, keys) = (self.image.clone(), self.states.clone(), self.keys.clone());
-        Fixture { image, states, keys, verify, recovery }
+        Fixture { image, states, keys, verify, recovery, mode: self.mode }
+    }
+
+    /// The same, its tables read in another way.
+    fn read_by(&self, mode: ReadMode) -> Fixture {
+        Fixture { mode, ..self.with(self.verify, self.recovery) }
     }
 
     /// The bytes of a log, and how many of them are not the zeros at its end.
@@ -151,6 +158,7 @@ impl Fixture {
         let mut seen = Seen::default();
         let options = options(env, &[]).create_if_missing(false);
         let options = options.verify_checksums(self.verify).wal_recovery(self.recovery);
+        let options = options.read_mode(self.mode);
         let db = match Db::open(PATH, &options) {
             Ok(db) => db,
             Err(error) => {
@@ -304,6 +312,22 @@ fn damaged_tables() {
             damage_bytes(fixture, rng, table, &offsets, |_| EXACT);
             let lens = places(rng, len, operations(120) as usize / 4);
             truncate(fixture, table, &lens, EXACT);
+        }
+    });
+}
+
+#[test]
+fn damaged_tables_that_are_not_mapped() {
+    each_fixture(6, |fixture, rng| {
+        let fixture = fixture.read_by(ReadMode::Pread);
+        fixture.check("nothing", EXACT, |_| {});
+        for table in &fixture.files(".sst") {
+            let len = fixture.image.file_len(table).unwrap() as usize;
+            let mut offsets = places(rng, len, operations(60) as usize);
+            offsets.extend(len.saturating_sub(64)..len);
+            damage_bytes(&fixture, rng, table, &offsets, |_| EXACT);
+            let lens = places(rng, len, operations(60) as usize / 4);
+            truncate(&fixture, table, &lens, EXACT);
         }
     });
 }

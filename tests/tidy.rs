@@ -41,6 +41,7 @@ const RANKS: &[(&str, u32)] = &[
     ("transaction", 5),
     ("checkpoint", 5),
     ("check", 5),
+    ("repair", 5),
     // On top of it.
     ("metrics", 6),
 ];

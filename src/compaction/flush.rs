@@ -7,6 +7,7 @@ use crate::compaction::output::{OutputWriter, TableContext};
 use crate::config::ColumnFamilyOptions;
 use crate::error::Result;
 use crate::memtable::MemTable;
+use crate::sstable::Origin;
 use crate::types::key::{InternalKeyRef, SequenceNumber};
 use crate::version::FileMeta;
 
@@ -19,11 +20,12 @@ const CANCEL_CHECK_ENTRIES: usize = 4096;
 pub(crate) fn flush(
     context: &TableContext,
     options: &ColumnFamilyOptions,
+    origin: &Origin,
     mem: &Arc<MemTable>,
     snapshots: Vec<SequenceNumber>,
 ) -> Result<Option<Arc<FileMeta>>> {
     let mut filter = VersionFilter::new(snapshots);
-    let mut output = OutputWriter::new(context, options, 0, u64::MAX);
+    let mut output = OutputWriter::new(context, options, origin, 0, u64::MAX);
     let mut entries = mem.iter();
     let mut count = 0usize;
     entries.seek_to_first();

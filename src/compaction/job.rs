@@ -12,6 +12,7 @@ use crate::compaction::picker::CompactionPlan;
 use crate::compaction::subcompaction::{self, KeyRange, Shared};
 use crate::config::ColumnFamilyOptions;
 use crate::error::Result;
+use crate::sstable::Origin;
 use crate::types::key::SequenceNumber;
 use crate::version::{FileMeta, Version};
 
@@ -23,16 +24,46 @@ pub(crate) struct Outcome {
     pub(crate) bytes_written: u64,
 }
 
+/// Where the outputs of a job on `inputs`, which are live, come from. What the
+/// inputs replaced and nobody has removed yet is named too: a repair that has no
+/// manifest must not take it for newer than what the outputs hold.
+pub(crate) fn origin_of<'a>(
+    context: &TableContext,
+    (family, name): (u32, &str),
+    inputs: impl Iterator<Item = &'a Arc<FileMeta>>,
+) -> Origin {
+    let mut origin = Origin { family, family_name: name.into(), ..Origin::default() };
+    for file in inputs {
+        origin.replaces.push(file.number);
+        origin.covers_seq = origin.covers_seq.max(file.largest_seq);
+        if let Some(of_input) = &file.table().properties().origin {
+            origin.covers_seq = origin.covers_seq.max(of_input.covers_seq);
+            // One that cannot be looked for may be there.
+            let there = |number: &&u64| {
+                let path = crate::version::table_path(&context.dir, **number);
+                context.env.exists(&path).unwrap_or(true)
+            };
+            let replaced = of_input.replaces.iter().chain(&of_input.obsolete);
+            origin.obsolete.extend(replaced.filter(there));
+        }
+    }
+    origin.obsolete.sort_unstable();
+    origin.obsolete.dedup();
+    origin
+}
+
 /// Runs `plan` on up to `threads` threads.
 pub(crate) fn run(
     context: &TableContext,
     options: &ColumnFamilyOptions,
+    family: (u32, &str),
     plan: &CompactionPlan,
     version: &Arc<Version>,
     snapshots: &[SequenceNumber],
     threads: usize,
 ) -> Result<Outcome> {
-    let shared = Shared { context, options, plan, version, snapshots };
+    let origin = &origin_of(context, family, plan.files());
+    let shared = Shared { context, options, origin, plan, version, snapshots };
     let ranges = split(plan, options, threads);
     let outputs = match &ranges[..] {
         [range] => subcompaction::run(&shared, range)?,

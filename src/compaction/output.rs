@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cache::BlockCache;
-use crate::config::{ColumnFamilyOptions, VerifyChecksums};
+use crate::config::{ColumnFamilyOptions, ReadMode, VerifyChecksums};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::sstable::format::Properties;
-use crate::sstable::{Table, TableBuilder, TableOptions, TableReadOptions};
+use crate::sstable::{Origin, Table, TableBuilder, TableOptions, TableReadOptions};
 use crate::types::key::InternalKeyRef;
 use crate::version::{FileMeta, table_path};
 
@@ -21,6 +21,7 @@ pub(crate) struct TableContext {
     pub(crate) dir: PathBuf,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) verify: VerifyChecksums,
+    pub(crate) read_mode: ReadMode,
     pub(crate) direct_io_writes: bool,
     /// The next file number, shared with the logs and the manifest.
     pub(crate) next_file: Arc<AtomicU64>,
@@ -36,7 +37,8 @@ impl TableContext {
     }
 
     pub(crate) fn read_options(&self) -> TableReadOptions {
-        TableReadOptions { verify: self.verify, cache: Arc::clone(&self.cache) }
+        let (verify, mode, cache) = (self.verify, self.read_mode, Arc::clone(&self.cache));
+        TableReadOptions { verify, mode, cache }
     }
 
     /// Opens a table of the manifest.
@@ -71,6 +73,7 @@ fn is_as_stated(meta: &FileMeta, table: &Properties) -> bool {
 pub(crate) struct OutputWriter<'a> {
     context: &'a TableContext,
     options: TableOptions,
+    origin: &'a Origin,
     target_bytes: u64,
     current: Option<(u64, TableBuilder)>,
     finished: Vec<Arc<FileMeta>>,
@@ -80,6 +83,7 @@ impl<'a> OutputWriter<'a> {
     pub(crate) fn new(
         context: &'a TableContext,
         family: &ColumnFamilyOptions,
+        origin: &'a Origin,
         level: usize,
         target_bytes: u64,
     ) -> OutputWriter<'a> {
@@ -88,7 +92,7 @@ impl<'a> OutputWriter<'a> {
             bloom_bits_per_key: family.bloom_bits_per_key,
             block_bytes: family.block_bytes,
         };
-        OutputWriter { context, options, target_bytes, current: None, finished: Vec::new() }
+        OutputWriter { context, options, origin, target_bytes, current: None, finished: vec![] }
     }
 
     /// Whether the current table is full: the next user key starts another.
@@ -119,7 +123,9 @@ impl<'a> OutputWriter<'a> {
             .env
             .create(&path, self.context.direct_io_writes)
             .map_err(|e| Error::io("create", &path, e))?;
-        Ok((number, TableBuilder::new(file, path, self.options)))
+        let mut builder = TableBuilder::new(file, path, self.options);
+        builder.set_origin(self.origin.clone());
+        Ok((number, builder))
     }
 
     /// Ends the current table, if there is one: written, synced, opened.
@@ -190,13 +196,14 @@ mod tests {
             dir: "/db".into(),
             cache: Arc::new(BlockCache::new(0)),
             verify: VerifyChecksums::FirstTouch,
+            read_mode: ReadMode::Mmap,
             direct_io_writes: false,
             next_file: Arc::new(AtomicU64::new(7)),
             cancelled: AtomicBool::new(false),
         };
         context.env.create_dir(&context.dir).unwrap();
-        let options = ColumnFamilyOptions::default();
-        let mut output = OutputWriter::new(&context, &options, 0, u64::MAX);
+        let (options, origin) = (ColumnFamilyOptions::default(), Origin::default());
+        let mut output = OutputWriter::new(&context, &options, &origin, 0, u64::MAX);
         for (i, key) in ["a", "b", "c"].into_iter().enumerate() {
             let seq_type = SeqType::new(10 + i as u64, ValueType::Put);
             output.add(InternalKeyRef::new(key.as_bytes(), seq_type), b"value").unwrap();

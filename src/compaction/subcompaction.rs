@@ -8,6 +8,7 @@ use crate::compaction::picker::CompactionPlan;
 use crate::config::ColumnFamilyOptions;
 use crate::error::Result;
 use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
+use crate::sstable::Origin;
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::version::{BelowCursor, FileMeta, Version};
 
@@ -28,6 +29,7 @@ pub(crate) struct KeyRange {
 pub(crate) struct Shared<'a> {
     pub(crate) context: &'a TableContext,
     pub(crate) options: &'a ColumnFamilyOptions,
+    pub(crate) origin: &'a Origin,
     pub(crate) plan: &'a CompactionPlan,
     pub(crate) version: &'a Arc<Version>,
     pub(crate) snapshots: &'a [SequenceNumber],
@@ -50,7 +52,7 @@ fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
 
 /// Merges the plan's entries of `range` into new tables.
 pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileMeta>>> {
-    let Shared { context, options, plan, .. } = *shared;
+    let Shared { context, options, origin, plan, .. } = *shared;
     let mut entries = MergingIter::new(runs(plan), shared.version.prefixes().clone());
     match &range.start {
         Some(start) => entries.seek(InternalKeyRef::new(start, SeqType::NEWEST))?,
@@ -60,7 +62,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
     let mut overlap = Overlap::new(&plan.grandparents);
     let target = options.target_file_bytes;
-    let mut output = OutputWriter::new(context, options, plan.output_level, target);
+    let mut output = OutputWriter::new(context, options, origin, plan.output_level, target);
     let mut count = 0usize;
     while entries.valid() {
         let key = entries.user_key();

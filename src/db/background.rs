@@ -19,6 +19,7 @@ use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::db::core::count;
 use crate::error::{Error, Result};
+use crate::sstable::Origin;
 use crate::util::priority;
 use crate::version::Version;
 use crate::version::edit::{FamilyEdit, VersionEdit};
@@ -245,7 +246,13 @@ impl Core {
         pipeline.wait_visible(imm.last_sequence)?;
         pipeline.sync_to(imm.last_sequence)?;
         let snapshots = self.snapshots.sequences();
-        let file = flush::flush(&self.context, family.options(), &imm.mem, snapshots)?;
+        let origin = Origin {
+            family: family.id(),
+            family_name: family.name().into(),
+            covers_seq: imm.last_sequence,
+            ..Origin::default()
+        };
+        let file = flush::flush(&self.context, family.options(), &origin, &imm.mem, snapshots)?;
         let log_number = pipeline.log_needed_without(family.id(), id);
         let mut edit = FamilyEdit::new(family.id());
         edit.flushed_sequence = Some(imm.last_sequence);
@@ -352,8 +359,8 @@ impl Core {
         }
         let snapshots = self.snapshots.sequences();
         let threads = self.options.max_subcompactions;
-        let options = family.options();
-        let outcome = job::run(&self.context, options, plan, version, &snapshots, threads)?;
+        let (options, name) = (family.options(), (family.id(), family.name()));
+        let outcome = job::run(&self.context, options, name, plan, version, &snapshots, threads)?;
         edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
         if let Err(error) = self.install(family, edit, None) {
             if matches!(error, Error::InvalidArgument(_)) {

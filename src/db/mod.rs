@@ -23,6 +23,7 @@ pub use read::{Cursor, Iter, ReadPin};
 
 pub(crate) use self::core::Core;
 pub(crate) use column_family::Family;
+pub(crate) use open::{file_number, list_files, lock, table_context};
 pub(crate) use read::DROPPED;
 
 use std::fmt;
@@ -35,6 +36,7 @@ use crate::check::CheckReport;
 use crate::commit::Batch;
 use crate::config::{ColumnFamilyOptions, Options, WriteOptions};
 use crate::error::Result;
+use crate::repair::{self, RepairReport};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::transaction::Transaction;
@@ -125,6 +127,45 @@ impl Db {
     /// be read, time and again.
     pub fn open_read_only(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
         read_only::open_read_only(path.as_ref(), options)
+    }
+
+    /// Makes a database that does not open any more one that does, of all that
+    /// can still be read: of tables block by block, of logs batch by batch, with
+    /// whatever the manifest still says. The report names what was lost.
+    ///
+    /// No damaged file is destroyed: they are moved into the directory `lost`
+    /// inside the database's. Only the new state's tables that share keys are
+    /// written anew, and only if the manifest is damaged or missing: that takes
+    /// as much space again as these tables do. A repair that is cut off changes
+    /// nothing, and is done again from the start.
+    ///
+    /// What is lost may have hidden something: where a block with the newest
+    /// version of a key, or with its deletion, cannot be read, an older version
+    /// that can be read shows.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path();
+    /// use aidb::{Db, Options};
+    /// let db = Db::open(path, &Options::default())?;
+    /// db.put("key", "value")?;
+    /// db.close()?;
+    /// # #[expect(clippy::disallowed_methods, reason = "damages the database")]
+    /// std::fs::remove_file(path.join("CURRENT"))?;
+    /// assert!(Db::open(path, &Options::default()).is_err());
+    ///
+    /// let report = Db::repair(path, &Options::default())?;
+    /// println!("{report}");
+    /// let db = Db::open(path, &Options::default())?;
+    /// assert_eq!(db.get("key")?.as_deref(), Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Busy` when it is open, `NotADatabase` when there is nothing of one, `Io`
+    /// when writing fails.
+    pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport> {
+        repair::repair(path.as_ref(), options)
     }
 
     pub(crate) fn new(core: Arc<Core>, default: Arc<Family>) -> Db {

@@ -74,7 +74,7 @@ pub(super) fn not_a_database(path: &Path, what: &'static str) -> Error {
     Error::NotADatabase { path: path.into(), what: what.into() }
 }
 
-fn lock(path: &Path, options: &Options) -> Result<Box<dyn FileLock>> {
+pub(crate) fn lock(path: &Path, options: &Options) -> Result<Box<dyn FileLock>> {
     let lock_path = filename::lock_path(path);
     options.env.lock(&lock_path).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => Error::Busy { path: lock_path },
@@ -105,7 +105,7 @@ fn sync_name(path: &Path, options: &Options) -> Result<()> {
 /// The names in the directory. Counting on from a file with an absurd number
 /// would lead to numbers that cannot be written down: refused before anything
 /// is written.
-fn list_files(path: &Path, options: &Options) -> Result<Vec<String>> {
+pub(crate) fn list_files(path: &Path, options: &Options) -> Result<Vec<String>> {
     let names = options.env.list(path).map_err(|e| Error::io("list", path, e))?;
     let absurd = |name: &&String| file_number(name).is_some_and(|n| n > FILE_NUMBER_USED_MAX);
     match names.iter().find(absurd) {
@@ -116,12 +116,13 @@ fn list_files(path: &Path, options: &Options) -> Result<Vec<String>> {
     }
 }
 
-pub(super) fn table_context(path: &Path, options: &Options) -> TableContext {
+pub(crate) fn table_context(path: &Path, options: &Options) -> TableContext {
     TableContext {
         env: Arc::clone(&options.env),
         dir: path.into(),
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         verify: options.verify_checksums,
+        read_mode: options.read_mode,
         direct_io_writes: options.direct_io_writes,
         next_file: Arc::default(),
         cancelled: AtomicBool::new(false),
@@ -235,7 +236,7 @@ impl Opening<'_> {
     }
 }
 
-fn file_number(name: &str) -> Option<u64> {
+pub(crate) fn file_number(name: &str) -> Option<u64> {
     match filename::parse_file_name(name)? {
         FileKind::Table(n) | FileKind::Log(n) | FileKind::Manifest(n) => Some(n),
         FileKind::Current | FileKind::Lock | FileKind::Temp => None,

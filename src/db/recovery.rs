@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use crate::compaction::flush;
 use crate::compaction::output::TableContext;
-use crate::config::{ColumnFamilyOptions, Options, WalRecovery};
+use crate::config::{ColumnFamilyOptions, Options, ReadMode, WalRecovery};
 use crate::env::Region;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
+use crate::sstable::Origin;
 use crate::stats::RecoveryCut;
 use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
 use crate::version::FileMeta;
@@ -98,6 +99,7 @@ struct Replayed<'a> {
     /// What is in tables already.
     flushed: SequenceNumber,
     options: &'a ColumnFamilyOptions,
+    origin: Origin,
 }
 
 struct Replay<'a> {
@@ -125,7 +127,9 @@ impl<'a> Replay<'a> {
     ) -> Replay<'a> {
         let families = versions.families().iter().map(|family| {
             let options = family.options_or(&options.default_column_family);
-            (family.id, Replayed { flushed: family.flushed_sequence, options })
+            let origin =
+                Origin { family: family.id, family_name: family.name.clone(), ..Origin::default() };
+            (family.id, Replayed { flushed: family.flushed_sequence, options, origin })
         });
         Replay {
             context,
@@ -228,7 +232,7 @@ impl<'a> Replay<'a> {
         let Some(mem) = self.filling.remove(&family) else { return Ok(()) };
         if self.to_tables {
             let Some(known) = self.families.get(&family) else { return Ok(()) };
-            let file = flush::flush(self.context, known.options, &mem, Vec::new())?;
+            let file = flush::flush(self.context, known.options, &known.origin, &mem, vec![])?;
             self.tables.entry(family).or_default().extend(file);
         } else {
             self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));
@@ -259,6 +263,10 @@ fn log_numbers(first: u64, names: &[String]) -> Vec<u64> {
 fn map_logs(context: &TableContext, first: u64, names: &[String]) -> Result<Vec<Log>> {
     let map = |number| {
         let path = filename::log_path(&context.dir, number);
+        if context.read_mode == ReadMode::Pread {
+            let bytes = context.env.read(&path).map_err(|e| Error::io("read", &path, e))?;
+            return Ok((number, path, Region::from_vec(bytes)));
+        }
         let region = context.env.map(&path).map_err(|e| Error::io("map", &path, e))?;
         region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
         Ok((number, path, region))

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::buffered::dead_file;
 use super::mmap::PageFaults;
-use super::{Env, FileLock, Region, WalBackend, WalFile, WritableFile};
+use super::{Env, FileLock, RandomAccessFile, Region, WalBackend, WalFile, WritableFile};
 
 /// A kind of call of a file system or of one of its files.
 ///
@@ -45,7 +45,8 @@ pub enum Call {
     Exists,
     /// [`Env::file_len`].
     FileLen,
-    /// [`Env::read`] and [`Env::read_at`].
+    /// [`Env::read`] and [`Env::read_at`], [`Env::open_read`] and each read of
+    /// its file.
     Read,
     /// [`Env::map`].
     Map,
@@ -317,6 +318,27 @@ impl<E: Env> FaultEnv<E> {
     }
 }
 
+#[derive(Debug)]
+struct FaultReader {
+    inner: Box<dyn RandomAccessFile>,
+    faults: Arc<Faults>,
+    path: PathBuf,
+}
+
+impl RandomAccessFile for FaultReader {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.faults.run(Call::Read, &self.path, || self.inner.read_at(offset, buf))
+    }
+
+    fn read_ahead(&self, offset: u64, len: u64) {
+        self.inner.read_ahead(offset, len);
+    }
+}
+
 impl<E: Env> Env for FaultEnv<E> {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.faults.run(Call::CreateDir, dir, || self.inner.create_dir(dir))
@@ -346,6 +368,11 @@ impl<E: Env> Env for FaultEnv<E> {
         let region = self.faults.run(Call::Map, path, || self.inner.map(path))?;
         let pages = FaultPages { faults: Arc::clone(&self.faults), path: path.into() };
         Ok(region.watched(Box::new(pages)))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn RandomAccessFile>> {
+        let inner = self.faults.run(Call::Read, path, || self.inner.open_read(path))?;
+        Ok(Box::new(FaultReader { inner, faults: Arc::clone(&self.faults), path: path.into() }))
     }
 
     fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {

@@ -65,6 +65,12 @@ pub trait Env: Debug + Send + Sync + 'static {
     /// Maps a finished file for reading. Never map one that is still being
     /// written.
     fn map(&self, path: &Path) -> io::Result<Region>;
+    /// Opens a finished file for reads at any offset, into memory of the
+    /// reader's own. The default reads the whole file: right everywhere, and
+    /// for tests good enough.
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn RandomAccessFile>> {
+        Ok(Box::new(Region::from_vec(self.read(path)?)))
+    }
     /// Creates (or truncates) a file that is written front to back. `direct`
     /// asks for O_DIRECT, with a quiet fall-back to buffered writes.
     fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>>;
@@ -97,6 +103,22 @@ pub trait Env: Debug + Send + Sync + 'static {
     /// Takes the exclusive lock of a file, creating it; `WouldBlock` when it
     /// is held by anyone, this process included. Dropping the lock releases it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// A finished file that is read at any offset. What goes wrong is an error,
+/// never a signal.
+pub trait RandomAccessFile: Debug + Send + Sync {
+    /// Length of the file when it was opened, in bytes.
+    fn len(&self) -> u64;
+    /// Whether the file was empty when it was opened.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills all of `buf` with the bytes from `offset` on; `UnexpectedEof` when
+    /// the file has not that many.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Starts reading the range from the device, without waiting (a hint).
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
 }
 
 /// A held lock; released when dropped.
@@ -296,6 +318,19 @@ impl WalRange {
     /// Bytes left to be written.
     pub fn remaining(&self) -> u64 {
         self.end - self.start
+    }
+}
+
+impl RandomAccessFile for Region {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.as_slice().get(at..));
+        let bytes = rest.and_then(|rest| rest.get(..buf.len()));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
 

@@ -4,16 +4,17 @@
 //! own; who knows the operation and the path adds them.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::buffered::BufferedFile;
 use super::direct::DirectFile;
-use super::{Env, FileLock, Region, WalFile, WritableFile, posix_wal};
+use super::{Env, FileLock, RandomAccessFile, Region, WalFile, WritableFile, posix_wal};
 
 /// Permissions of new files, before the umask.
 pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -45,6 +46,38 @@ impl Drop for PosixLock {
         // Closing is not enough: a `fork` elsewhere in the process may hold a
         // copy of the descriptor until its `exec`.
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// A file read by `pread`: its pages are never touched by this process, so that
+/// a failing device or another program's truncation is an error.
+#[derive(Debug)]
+struct PosixReader {
+    file: OwnedFd,
+    len: u64,
+}
+
+impl RandomAccessFile for PosixReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match retry_on_intr(|| rustix::io::pread(&self.file, &mut *buf, offset))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => {
+                    offset += n as u64;
+                    buf = &mut buf[n..];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_ahead(&self, offset: u64, len: u64) {
+        // A hint: if it fails, the bytes are read when they are asked for.
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
 }
 
@@ -155,6 +188,14 @@ impl Env for PosixEnv {
 
     fn map(&self, path: &Path) -> io::Result<Region> {
         Region::map_file(&open_to_read(path)?)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn RandomAccessFile>> {
+        let file = open_to_read(path)?;
+        let len = rustix::fs::fstat(&file)?.st_size as u64;
+        // As for mappings: the kernel's own read-ahead serves nobody here.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
+        Ok(Box::new(PosixReader { file, len }))
     }
 
     fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {

@@ -34,7 +34,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::buffered::{CHUNK_LEN, dead_file};
 use super::mmap::PageFaults;
-use super::{Env, FileLock, Region, WalBackend, WalFile, WritableFile};
+use super::{Env, FileLock, RandomAccessFile, Region, WalBackend, WalFile, WritableFile};
 use crash::Random;
 use fs::{FileSystem, InodeId};
 use inode::{Inode, PAGE_LEN};
@@ -283,6 +283,14 @@ impl Env for SimEnv {
         Ok(bytes.watched(Box::new(pages)))
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn RandomAccessFile>> {
+        let mut state = self.read_op();
+        let inode = state.fs.lookup(path)?;
+        let len = state.fs.inode(inode).visible_len();
+        let handle = self.open(&mut state, inode);
+        Ok(Box::new(SimReader { handle, len }))
+    }
+
     fn create(&self, path: &Path, _direct: bool) -> io::Result<Box<dyn WritableFile>> {
         let mut state = self.write_op();
         let inode = state.fs.create(path)?;
@@ -424,6 +432,27 @@ impl Drop for SimLock {
     fn drop(&mut self) {
         let Handle { env, inode } = &self.handle;
         env.state.lock().fs.locks.remove(inode);
+    }
+}
+
+#[derive(Debug)]
+struct SimReader {
+    handle: Handle,
+    len: u64,
+}
+
+impl RandomAccessFile for SimReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let (state, inode) = (self.handle.env.read_op(), self.handle.inode);
+        let end = offset.saturating_add(buf.len() as u64);
+        // Whole pages are read.
+        let start = offset / PAGE_LEN as u64 * PAGE_LEN as u64;
+        state.fs.check_readable(inode, start..end.next_multiple_of(PAGE_LEN as u64))?;
+        state.fs.inode(inode).read_visible(offset, buf)
     }
 }
 

@@ -129,6 +129,11 @@ impl TableBuilder {
         }
     }
 
+    /// Records where the table comes from.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.properties.origin = Some(origin);
+    }
+
     /// Adds an entry, which must sort after all before it.
     pub(crate) fn add(&mut self, key: InternalKeyRef<'_>, value: &[u8]) -> Result<()> {
         if key.user_key.len() > KEY_LEN_MAX || value.len() > VALUE_LEN_MAX {
@@ -223,6 +228,10 @@ impl TableBuilder {
         self.properties.largest =
             InternalKey { user_key: self.last_key.as_slice().into(), seq_type: self.last_seq_type };
         let mut meta_index = vec![];
+        let largest_seq = self.properties.largest_seq;
+        if let Some(origin) = &mut self.properties.origin {
+            origin.covers_seq = origin.covers_seq.max(largest_seq);
+        }
         if let Some(filter) = self.filter.take() {
             self.write_meta(META_FILTER, &filter.build(), &mut meta_index)?;
         }

@@ -148,6 +148,22 @@ pub(crate) fn read_meta<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], BlockH
     Some((name, handle, cursor.u32()?))
 }
 
+/// Where a table comes from: what a repair needs to know of it when there is no
+/// manifest to ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The column family that it belongs to.
+    pub(crate) family: u32,
+    pub(crate) family_name: Box<str>,
+    /// All writes of the family up to here were in tables when this one was
+    /// written: those that replaced others gave sequence 0 to what they kept.
+    pub(crate) covers_seq: SequenceNumber,
+    /// Tables that this one, with the others of its job, was made to replace.
+    pub(crate) replaces: Vec<u64>,
+    /// Tables that had been replaced by then, and were not removed yet.
+    pub(crate) obsolete: Vec<u64>,
+}
+
 /// What a table says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Properties {
@@ -171,12 +187,17 @@ pub(crate) struct Properties {
     /// Whether some user key has several entries.
     pub(crate) has_versions: bool,
     pub(crate) compression: Compression,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Properties {
     /// Whether there is anything but puts.
     pub(crate) fn has_deletes(&self) -> bool {
         self.deletes + self.others > 0
+    }
+
+    fn origin_mut(&mut self) -> &mut Origin {
+        self.origin.get_or_insert_default()
     }
 
     fn numbers(&self) -> [(&'static [u8], u64); 11] {
@@ -206,6 +227,21 @@ impl Properties {
             let seq_type = key.seq_type.0.to_le_bytes();
             put_bytes(&mut out, &[&key.user_key, &seq_type[..]].concat());
         }
+        if let Some(origin) = &self.origin {
+            let numbers = |list: &[u64]| list.iter().flat_map(|n| n.to_le_bytes()).collect();
+            let [replaces, obsolete]: [Vec<u8>; 2] =
+                [numbers(&origin.replaces), numbers(&origin.obsolete)];
+            for (name, value) in [
+                (&b"family"[..], &u64::from(origin.family).to_le_bytes()[..]),
+                (b"family_name", origin.family_name.as_bytes()),
+                (b"covers_seq", &origin.covers_seq.to_le_bytes()),
+                (b"replaces", &replaces),
+                (b"obsolete", &obsolete),
+            ] {
+                put_bytes(&mut out, name);
+                put_bytes(&mut out, value);
+            }
+        }
         out
     }
 
@@ -232,6 +268,11 @@ impl Properties {
                 }
                 b"smallest" => p.smallest = internal_key(value)?,
                 b"largest" => p.largest = internal_key(value)?,
+                b"family" => p.origin_mut().family = u32::try_from(number(value)?).ok()?,
+                b"family_name" => p.origin_mut().family_name = str::from_utf8(value).ok()?.into(),
+                b"covers_seq" => p.origin_mut().covers_seq = number(value)?,
+                b"replaces" => p.origin_mut().replaces = numbers(value)?,
+                b"obsolete" => p.origin_mut().obsolete = numbers(value)?,
                 _ => {}
             }
         }
@@ -244,6 +285,11 @@ impl Properties {
 
 fn number(value: &[u8]) -> Option<u64> {
     value.try_into().ok().map(u64::from_le_bytes)
+}
+
+fn numbers(value: &[u8]) -> Option<Vec<u64>> {
+    let (words, rest) = value.as_chunks::<8>();
+    rest.is_empty().then(|| words.iter().map(|word| u64::from_le_bytes(*word)).collect())
 }
 
 fn internal_key(value: &[u8]) -> Option<InternalKey> {
@@ -286,6 +332,13 @@ mod tests {
             smallest: key.clone(),
             largest: key,
             compression: Compression::Snappy,
+            origin: Some(Origin {
+                family: 3,
+                family_name: "three".into(),
+                covers_seq: 77,
+                replaces: vec![8, 5],
+                obsolete: vec![2],
+            }),
             ..Properties::default()
         };
         let mut bytes = p.encode();

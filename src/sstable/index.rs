@@ -36,6 +36,8 @@ const COMPRESSED: u32 = 1 << 31;
 pub(crate) struct DataHandle {
     pub(crate) offset: u64,
     pub(crate) len: u32,
+    /// Not to be read in place: it is stored compressed, or its table has no
+    /// mapping (see [`Index::read_no_block_in_place`]).
     pub(crate) compressed: bool,
 }
 
@@ -184,6 +186,15 @@ impl Index {
             entries: entries.collect(),
             separators: separators.into(),
         })
+    }
+
+    /// For a table without a mapping: flags every block as one that is read
+    /// through the block cache, so that the lookup asks one question only.
+    /// Returns which of them are stored compressed.
+    pub(crate) fn read_no_block_in_place(&mut self) -> Box<[bool]> {
+        let stored = self.entries.iter().map(|entry| entry.len & COMPRESSED != 0).collect();
+        self.entries.iter_mut().for_each(|entry| entry.len |= COMPRESSED);
+        stored
     }
 
     /// Number of blocks.

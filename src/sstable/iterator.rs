@@ -257,6 +257,6 @@ impl TableIter {
         } else {
             (end.saturating_sub(READ_AHEAD_LEN).min(start), end)
         };
-        self.table.region().read_ahead(self.ahead.0, self.ahead.1 - self.ahead.0);
+        self.table.source().read_ahead(self.ahead.0, self.ahead.1 - self.ahead.0);
     }
 }

@@ -12,11 +12,14 @@ pub(crate) mod index;
 pub(crate) mod iterator;
 mod open;
 pub(crate) mod reader;
+pub(crate) mod salvage;
+mod source;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
+pub(crate) use format::Origin;
 pub(crate) use iterator::TableIter;
 pub(crate) use reader::{Table, TableReadOptions, TableValue};

@@ -4,11 +4,12 @@
 //! caller's), the footer's magic and version, the checksum that covers footer,
 //! meta index and index, and with it the checksums of the meta blocks.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::format::*;
 use super::index::Index;
-use crate::env::Region;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
 use crate::util::checksum::checksum;
@@ -19,35 +20,37 @@ pub(super) struct Parts {
     pub(super) index: Index,
     pub(super) filter: Option<BloomFilter>,
     pub(super) properties: Properties,
+    /// The checksum in the footer.
+    pub(super) meta_checksum: u32,
 }
 
 /// A table being opened.
 struct Opening<'a> {
-    region: &'a Region,
+    source: &'a Source,
     path: &'a Path,
     footer_at: u64,
 }
 
 impl Parts {
     pub(super) fn load(
-        region: &Region,
+        source: &Source,
         path: &Path,
         file_size: u64,
         meta_checksum: Option<u32>,
     ) -> Result<Parts> {
         let footer_at = file_size.saturating_sub(FOOTER_LEN as u64);
-        let opening = Opening { region, path, footer_at };
-        if region.as_slice().len() as u64 != file_size {
+        let opening = Opening { source, path, footer_at };
+        if source.len() != file_size {
             return Err(opening.corrupt(footer_at, "table has not the length it was written with"));
         }
         let (footer, meta_index, index) = opening.frame()?;
         if meta_checksum.is_some_and(|expected| expected != footer.checksum) {
             return Err(opening.corrupt(footer_at, "not the table that the manifest names"));
         }
-        let (filter, properties, data_end) = opening.meta_blocks(footer.meta_index, meta_index)?;
-        let index = Index::decode(index, data_end.min(footer.meta_index.offset))
+        let (filter, properties, data_end) = opening.meta_blocks(footer.meta_index, &meta_index)?;
+        let index = Index::decode(&index, data_end.min(footer.meta_index.offset))
             .map_err(|what| opening.corrupt(footer.index.offset, what))?;
-        Ok(Parts { index, filter, properties })
+        Ok(Parts { index, filter, properties, meta_checksum: footer.checksum })
     }
 }
 
@@ -56,29 +59,28 @@ impl<'a> Opening<'a> {
         Error::corruption(self.path, offset, what)
     }
 
-    fn populate(&self, handle: BlockHandle) -> Result<()> {
-        self.region
-            .populate(handle.offset as usize, handle.len as usize)
-            .map_err(|e| Error::io("read", self.path, e))
+    /// The bytes that a handle names, which lie before `limit`.
+    fn part(&self, handle: BlockHandle, limit: u64) -> Result<Cow<'a, [u8]>> {
+        let inside = handle.offset.checked_add(handle.len).is_some_and(|end| end <= limit);
+        let bytes = if inside {
+            self.source.read(handle).map_err(|e| Error::io("read", self.path, e))?
+        } else {
+            None
+        };
+        bytes.ok_or_else(|| self.corrupt(self.footer_at, "block handle past the end"))
     }
 
-    /// The bytes that a handle names, faulted in.
-    fn block(&self, handle: BlockHandle) -> Result<&'a [u8]> {
-        let body = &self.region.as_slice()[..self.footer_at as usize];
-        let bytes = handle
-            .slice(body)
-            .ok_or_else(|| self.corrupt(self.footer_at, "block handle past the end"))?;
-        self.populate(handle)?;
-        Ok(bytes)
+    fn block(&self, handle: BlockHandle) -> Result<Cow<'a, [u8]>> {
+        self.part(handle, self.footer_at)
     }
 
     /// Footer, meta index and index, checked.
-    fn frame(&self) -> Result<(Footer, &'a [u8], &'a [u8])> {
-        let file = self.region.as_slice();
-        let len = file.len() as u64 - self.footer_at;
-        self.populate(BlockHandle { offset: self.footer_at, len })?;
+    #[expect(clippy::type_complexity, reason = "one private caller")]
+    fn frame(&self) -> Result<(Footer, Cow<'a, [u8]>, Cow<'a, [u8]>)> {
+        let len = self.source.len() - self.footer_at;
+        let end = self.part(BlockHandle { offset: self.footer_at, len }, self.source.len())?;
         let footer =
-            Footer::decode(file).ok_or_else(|| self.corrupt(self.footer_at, "no table footer"))?;
+            Footer::decode(&end).ok_or_else(|| self.corrupt(self.footer_at, "no table footer"))?;
         if footer.version != FORMAT_VERSION {
             return Err(Error::UnsupportedFormat {
                 path: self.path.into(),
@@ -87,7 +89,7 @@ impl<'a> Opening<'a> {
             });
         }
         let (meta_index, index) = (self.block(footer.meta_index)?, self.block(footer.index)?);
-        if !footer.is_intact(file, meta_index, index) {
+        if !footer.is_intact(&end, &meta_index, &index) {
             return Err(self.corrupt(self.footer_at, "checksum mismatch of footer or index"));
         }
         Ok((footer, meta_index, index))
@@ -109,14 +111,14 @@ impl<'a> Opening<'a> {
                 continue;
             }
             let bytes = self.block(at)?;
-            if checksum(&[bytes]) != sum {
+            if checksum(&[&bytes]) != sum {
                 return Err(self.corrupt(at.offset, "checksum mismatch of a meta block"));
             }
             if name == META_FILTER {
                 filter =
-                    BloomFilter::decode(bytes).map_err(|what| self.corrupt(at.offset, what))?;
+                    BloomFilter::decode(&bytes).map_err(|what| self.corrupt(at.offset, what))?;
             } else {
-                properties = Properties::decode(bytes);
+                properties = Properties::decode(&bytes);
             }
         }
         let properties = properties

@@ -1,4 +1,4 @@
-//! Serves a table from its mapping.
+//! Serves a table from its mapping, or from reads into the block cache.
 //!
 //! 1. A table is immutable from the moment it is mapped; whoever holds the
 //!    [`Table`] may borrow from it, and a [`Pinned`] outlives it through the
@@ -18,7 +18,12 @@
 //!    the first touch compares its first and last key with the separators.
 //!    (Blocks that hold versions of one and the same key are told apart by
 //!    `verify_all` only.)
+//! 7. With [`ReadMode::Pread`] there is no mapping: every block is flagged as one
+//!    that goes through the block cache, as compressed ones do. So the lookup in
+//!    a mapped table pays nothing for it, and the same block code serves both.
+//!    Rule 3 is then about each read from the file, not the first.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,9 +34,10 @@ use super::format::*;
 use super::index::{DataHandle, Index};
 use super::iterator::TableIter;
 use super::open::Parts;
+use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::compress::decompress;
-use crate::config::VerifyChecksums;
+use crate::config::{ReadMode, VerifyChecksums};
 use crate::env::{Env, Region};
 use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
@@ -56,15 +62,22 @@ fn prefetch_head(block: &[u8]) {
 #[derive(Clone, Debug)]
 pub(crate) struct TableReadOptions {
     pub(crate) verify: VerifyChecksums,
+    pub(crate) mode: ReadMode,
     pub(crate) cache: Arc<BlockCache>,
 }
 
 /// An open table.
 pub(crate) struct Table {
+    /// The mapping; empty if there is none.
     region: Region,
+    source: Source,
+    /// Without a mapping: which blocks are stored compressed.
+    compressed: Option<Box<[bool]>>,
     index: Index,
     filter: Option<BloomFilter>,
     properties: Properties,
+    /// The checksum in the footer.
+    meta_checksum: u32,
     /// One bit a block: faulted in and verified by this process.
     touched: Box<[AtomicU64]>,
     verify: VerifyChecksums,
@@ -99,26 +112,40 @@ impl Deref for TableValue<'_> {
 }
 
 impl Table {
-    /// Maps and checks the table at `path`, which must be `file_size` bytes
-    /// long; `meta_checksum` is the manifest's, if it has one.
+    /// Opens and checks the table at `path`, which must be `file_size` bytes
+    /// long; `expected` is the manifest's checksum of it, if it has one.
     pub(crate) fn open(
         env: &dyn Env,
         path: &Path,
         number: u64,
         file_size: u64,
-        meta_checksum: Option<u32>,
+        expected: Option<u32>,
         options: TableReadOptions,
     ) -> Result<Table> {
-        let region = env.map(path).map_err(|e| Error::io("map", path, e))?;
-        // Point reads: the kernel's read-ahead would read far more than they
-        // need. Scans read ahead themselves.
-        region.advise_random();
-        let Parts { index, filter, properties } =
-            Parts::load(&region, path, file_size, meta_checksum)?;
+        let TableReadOptions { verify, mode, cache } = options;
+        let source = Source::open(env, path, mode).map_err(|e| Error::io("open", path, e))?;
+        let Parts { mut index, filter, properties, meta_checksum } =
+            Parts::load(&source, path, file_size, expected)?;
+        let (region, compressed) = match &source {
+            Source::Mapped(region) => (region.clone(), None),
+            Source::File(_) => (Region::from_vec(vec![]), Some(index.read_no_block_in_place())),
+        };
         let touched = (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let TableReadOptions { verify, cache } = options;
         let path = path.into();
-        Ok(Table { region, index, filter, properties, touched, verify, number, cache, path })
+        Ok(Table {
+            region,
+            source,
+            compressed,
+            index,
+            filter,
+            properties,
+            meta_checksum,
+            touched,
+            verify,
+            number,
+            cache,
+            path,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -127,11 +154,16 @@ impl Table {
 
     /// Size of the file, in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.region.as_slice().len() as u64
+        self.source.len()
     }
 
     pub(crate) fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    /// The checksum in the footer, as the manifest has it.
+    pub(crate) fn meta_checksum(&self) -> u32 {
+        self.meta_checksum
     }
 
     #[cfg(test)]
@@ -139,8 +171,13 @@ impl Table {
         &self.cache
     }
 
+    #[cfg(test)]
     pub(super) fn region(&self) -> &Region {
         &self.region
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
     }
 
     pub(super) fn index(&self) -> &Index {
@@ -284,7 +321,7 @@ impl Table {
                 .map_err(|e| Error::io("read", &self.path, e))?;
         }
         if self.verify != VerifyChecksums::Never {
-            self.check_block(handle, bytes)?;
+            self.check_block(handle, handle.compressed, bytes)?;
             if !handle.compressed {
                 self.check_place(i, handle, bytes)?;
             }
@@ -295,8 +332,13 @@ impl Table {
     }
 
     /// Verifies the checksum of a stored block.
-    pub(super) fn check_block(&self, handle: DataHandle, bytes: &[u8]) -> Result<()> {
-        let intact = if handle.compressed {
+    pub(super) fn check_block(
+        &self,
+        handle: DataHandle,
+        compressed: bool,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let intact = if compressed {
             bytes.len() >= COMPRESSED_HEADER_LEN
                 && bytes[..4] == checksum(&[&bytes[4..]]).to_le_bytes()
         } else {
@@ -329,14 +371,41 @@ impl Table {
         }
     }
 
-    /// Block `i`, which is stored compressed, from the cache or decompressed.
+    /// Whether block `i` is stored compressed.
+    pub(super) fn is_compressed(&self, i: usize, handle: DataHandle) -> bool {
+        self.compressed.as_ref().map_or(handle.compressed, |stored| stored[i])
+    }
+
+    /// The bytes of block `i` as they are in the file, checked.
+    pub(super) fn stored_block(&self, i: usize, handle: DataHandle) -> Result<Cow<'_, [u8]>> {
+        if self.compressed.is_none() {
+            return self.mapped_block(i, handle).map(Cow::Borrowed);
+        }
+        let bytes = self
+            .source
+            .read(handle.into())
+            .map_err(|e| Error::io("read", &self.path, e))?
+            .ok_or_else(|| self.corrupt(handle.offset, "block past the end of the file"))?;
+        if self.verify != VerifyChecksums::Never {
+            self.check_block(handle, self.is_compressed(i, handle), &bytes)?;
+        }
+        // Relaxed: rule 3. Here the bit only says that the block was asked for.
+        self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Block `i`, which is not read in place, from the cache or the file.
     pub(super) fn cached_block(&self, i: usize, handle: DataHandle, fill: bool) -> Result<Pinned> {
         let key = BlockKey { table: self.number, offset: handle.offset };
         if let Some(block) = self.cache.get(key) {
             return Ok(block);
         }
-        let stored = self.mapped_block(i, handle)?;
-        let block = Pinned::from_vec(self.decompress_block(handle, stored)?);
+        let stored = self.stored_block(i, handle)?;
+        let block = Pinned::from_vec(if self.is_compressed(i, handle) {
+            self.decompress_block(handle, &stored)?
+        } else {
+            stored.into_owned()
+        });
         if self.verify != VerifyChecksums::Never {
             self.check_place(i, handle, &block)?;
         }

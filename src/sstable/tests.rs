@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::builder::TableSummary;
 use super::*;
 use crate::cache::BlockCache;
-use crate::config::{Compression, VerifyChecksums};
+use crate::config::{Compression, ReadMode, VerifyChecksums};
 use crate::env::{Env, FileLock, Region, WalFile, WritableFile};
 use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, SeqType, ValueType, hash_key};
@@ -116,7 +116,7 @@ fn options(compression: Compression, block_bytes: usize) -> TableOptions {
 
 fn read_options() -> TableReadOptions {
     let cache = Arc::new(BlockCache::new(1 << 20));
-    TableReadOptions { verify: VerifyChecksums::FirstTouch, cache }
+    TableReadOptions { verify: VerifyChecksums::FirstTouch, mode: ReadMode::Mmap, cache }
 }
 
 /// Writes the entries as one table into `env`.

@@ -58,6 +58,7 @@ impl Table {
         properties.compression = stated.compression;
         properties.data_blocks = self.index().len() as u64;
         properties.data_bytes = stated.data_bytes;
+        properties.origin.clone_from(&stated.origin);
         if properties == *stated {
             Ok(())
         } else {
@@ -67,14 +68,15 @@ impl Table {
 
     fn verify_block(&self, i: usize, handle: DataHandle, seen: &mut Seen) -> Result<()> {
         let corrupt = |what| self.corrupt(handle.offset, what);
-        let stored = self.mapped_block(i, handle)?;
-        self.check_block(handle, stored)?;
+        let stored = self.stored_block(i, handle)?;
+        let compressed = self.is_compressed(i, handle);
+        self.check_block(handle, compressed, &stored)?;
         let decompressed;
-        let bytes = if handle.compressed {
-            decompressed = self.decompress_block(handle, stored)?;
+        let bytes: &[u8] = if compressed {
+            decompressed = self.decompress_block(handle, &stored)?;
             &decompressed
         } else {
-            stored
+            &stored
         };
         let block = Block::parse(bytes).ok_or_else(|| corrupt("damaged data block"))?;
         let separator_before = i.checked_sub(1).map(|before| self.index().separator(before));

@@ -7,6 +7,7 @@
 pub(crate) mod builder;
 pub(crate) mod edit;
 pub(crate) mod filename;
+pub(crate) mod known;
 pub(crate) mod manifest;
 mod multi_get;
 pub(crate) mod set;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::builder::VersionBuilder;
-use super::edit::VersionEdit;
+use super::edit::{COMPARATOR, FORMAT_VERSION, VersionEdit};
 use super::filename;
 use super::manifest::{ManifestWriter, read_current, read_manifest, write_current};
 use super::version::{FileMeta, Version};
@@ -76,6 +76,36 @@ impl VersionSet {
             manifest: None,
             manifest_number: 0,
             next_file_number: Arc::new(AtomicU64::new(1)),
+            failed: None,
+        };
+        let live = set.start_manifest(&set.state)?;
+        set.manifest_number = live.writer.number();
+        set.manifest = Some(live);
+        Ok(set)
+    }
+
+    /// Makes the database in `dir`, whose tables are there and durable, the one
+    /// that `edit` describes in whole, whatever was there before. Until `CURRENT`
+    /// names the new manifest, nothing has changed.
+    pub(crate) fn rebuild(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        file_numbers: Arc<AtomicU64>,
+        mut edit: VersionEdit,
+    ) -> Result<VersionSet> {
+        edit.format_version = Some(FORMAT_VERSION);
+        edit.comparator = Some(COMPARATOR.as_bytes().into());
+        let mut replay = Replay::new(0);
+        let state = replay.apply(&edit).and_then(|()| replay.finish());
+        let (state, _) = state
+            .map_err(|what| Error::corruption(dir, 0, format!("cannot be repaired: {what}")))?;
+        let mut set = VersionSet {
+            env,
+            dir: dir.into(),
+            state,
+            manifest: None,
+            manifest_number: 0,
+            next_file_number: file_numbers,
             failed: None,
         };
         let live = set.start_manifest(&set.state)?;

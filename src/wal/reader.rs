@@ -152,6 +152,11 @@ impl<'a> LogReader<'a> {
         }
     }
 
+    /// File offset of what comes next.
+    pub(crate) fn offset(&self) -> u64 {
+        self.records.offset()
+    }
+
     /// Refuses sequence numbers up to `sequence` from now on.
     fn raise_floor(&mut self, sequence: SequenceNumber) {
         self.last_sequence = self.last_sequence.max(sequence);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aidb::env::{Env, PosixEnv, SimEnv};
-use aidb::{ColumnFamilyOptions, Compression, Options, WalIo};
+use aidb::{ColumnFamilyOptions, Compression, Options, ReadMode, WalIo};
 
 /// SplitMix64: every seed is good, every number reproducible.
 #[derive(Clone, Debug)]
@@ -223,6 +223,7 @@ pub(crate) fn random_options(rng: &mut Rng, env: Arc<dyn Env>) -> Options {
         .max_subcompactions(rng.pick(&[1, 2, 3]))
         .block_cache_bytes(rng.pick(&[0, 64 << 10, 8 << 20]))
         .default_column_family(random_family(rng))
+        .read_mode(rng.pick(&[ReadMode::Mmap, ReadMode::Mmap, ReadMode::Pread]))
 }
 
 /// Sizes of the files in `dir` whose names end in `suffix`.

@@ -75,6 +75,11 @@ pub(crate) enum Command {
     /// Verify every checksum, the order of keys and the levels; exit code 1 and
     /// one line a finding
     Check,
+    /// Make a damaged database one that opens, of all that can still be read
+    ///
+    /// Prints what was lost, where damaged files are kept, and what there is
+    /// now. Exit code 0 as soon as the database opens again.
+    Repair,
 }
 
 #[derive(Debug, Args)]

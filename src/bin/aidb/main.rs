@@ -64,16 +64,18 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Checkpoint { to } => checkpoint(common, to),
         Command::Stats => stats(common, out),
         Command::Check => check(common, out),
+        Command::Repair => repair(common, out),
     }
 }
 
 /// Opens the database that the command line names.
 fn open(common: &Common, create_if_missing: bool) -> Result<Db, Failure> {
-    let dir = common
-        .db
-        .as_ref()
-        .ok_or_else(|| Failure::Usage("which database? Give --db DIR or set AIDB_DB".into()))?;
-    Ok(Db::open(dir, &Options::default().create_if_missing(create_if_missing))?)
+    Ok(Db::open(directory(common)?, &Options::default().create_if_missing(create_if_missing))?)
+}
+
+fn directory(common: &Common) -> Result<&Path, Failure> {
+    let missing = || Failure::Usage("which database? Give --db DIR or set AIDB_DB".into());
+    common.db.as_deref().ok_or_else(missing)
 }
 
 /// The column family that the command line names, which must exist.
@@ -139,4 +141,16 @@ fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
     }
     let (tables, entries, bytes) = (report.tables, report.entries, report.bytes);
     Ok(writeln!(out, "ok: {tables} tables, {entries} entries, {bytes} bytes")?)
+}
+
+fn repair(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let dir = directory(common)?;
+    let report = Db::repair(dir, &Options::default())?;
+    // It must open now, and find nothing.
+    let findings = Db::open(dir, &Options::default().create_if_missing(false))?.verify()?.findings;
+    writeln!(out, "{report}")?;
+    match findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(Failure::Data(format!("not repaired: {finding}"))),
+    }
 }

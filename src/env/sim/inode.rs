@@ -9,6 +9,7 @@
 //!    copied when written.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 /// Unit of sharing between file systems, in bytes.
@@ -119,6 +120,24 @@ impl Inode {
 
     pub(super) fn visible_bytes(&self) -> Vec<u8> {
         self.live.to_vec(self.visible_len())
+    }
+
+    /// Fills `buf` from `offset` on, or fails as a read past the end.
+    pub(super) fn read_visible(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > self.visible_len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (mut at, mut rest) = (offset as usize, buf);
+        while !rest.is_empty() {
+            let page = self.live.page(at / PAGE_LEN).map_or(&ZERO_PAGE, |page| &**page);
+            let part = &page[at % PAGE_LEN..];
+            let n = part.len().min(rest.len());
+            rest[..n].copy_from_slice(&part[..n]);
+            at += n;
+            rest = &mut rest[n..];
+        }
+        Ok(())
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {

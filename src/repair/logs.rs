@@ -1,0 +1,171 @@
+//! What the logs hold that no table does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Repair;
+use super::tables::Judged;
+use crate::compaction::flush;
+use crate::error::{Error, Result};
+use crate::memtable::MemTable;
+use crate::sstable::Origin;
+use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
+use crate::version::FileMeta;
+use crate::version::filename::{self, FileKind};
+use crate::wal::reader::{LogReader, LogStart, Logged, LoggedBatch};
+
+/// Tables made of logged writes, by family, the oldest writes first.
+#[derive(Debug, Default)]
+pub(super) struct FromLogs {
+    pub(super) tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
+    /// The last sequence number that the logs speak of.
+    pub(super) last_sequence: SequenceNumber,
+    filling: BTreeMap<u32, Arc<MemTable>>,
+    /// By family: what is in tables.
+    floors: BTreeMap<u32, SequenceNumber>,
+}
+
+impl Repair {
+    /// Reads every batch of every log that can be read.
+    pub(super) fn replay_logs(&mut self, judged: &Judged) -> Result<FromLogs> {
+        let mut found = FromLogs { floors: self.floors(judged), ..FromLogs::default() };
+        let first = if judged.is_as_known { self.known.log_number } else { 0 };
+        let number = |name: &String| match filename::parse_file_name(name) {
+            Some(FileKind::Log(number)) if number >= first => Some(number),
+            _ => None,
+        };
+        let mut numbers: Vec<u64> = self.names.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            self.replay_log(number, &mut found)?;
+        }
+        let families: Vec<u32> = found.filling.keys().copied().collect();
+        families.into_iter().try_for_each(|family| self.seal(family, &mut found))?;
+        Ok(found)
+    }
+
+    /// Up to where the writes of each family are in tables. Without a whole
+    /// manifest only tables that are there can say so.
+    fn floors(&self, judged: &Judged) -> BTreeMap<u32, SequenceNumber> {
+        let mut floors = BTreeMap::new();
+        if judged.is_as_known {
+            let flushed = self.known.families.iter().map(|(id, f)| (*id, f.flushed_sequence));
+            floors.extend(flushed);
+        } else {
+            for table in &judged.tables {
+                let floor = floors.entry(table.family).or_default();
+                *floor = table.covers.max(*floor);
+            }
+        }
+        floors
+    }
+
+    fn replay_log(&mut self, number: u64, found: &mut FromLogs) -> Result<()> {
+        let path = filename::log_path(&self.context.dir, number);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = match self.env().read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let len = self.env().file_len(&path).unwrap_or(0);
+                self.lose(&name, error.to_string(), len, None);
+                return Ok(());
+            }
+        };
+        let end = bytes.len() as u64;
+        let mut reader = LogReader::new(&bytes, number);
+        let (mut lost, mut why) = (0, None);
+        match reader.opening() {
+            LogStart::Opened(opening) => {
+                found.last_sequence = found.last_sequence.max(opening.last_sequence);
+            }
+            LogStart::Unused => {}
+            LogStart::Bad(damage) => {
+                let at = reader.offset();
+                why = Some(damage.what);
+                reader.skip();
+                lost += reader.offset().min(end) - at;
+            }
+        }
+        loop {
+            let at = reader.offset();
+            match reader.next() {
+                Logged::Batch(batch) => self.take_batch(&batch, found)?,
+                Logged::Bad(damage) => {
+                    reader.skip();
+                    lost += reader.offset().min(end) - at;
+                    why = why.or(Some(damage.what));
+                }
+                Logged::End => {
+                    let Some(damage) = reader.hole() else { break };
+                    let more = reader.skip_hole();
+                    lost += reader.offset().min(end) - at;
+                    why = why.or(Some(damage.what));
+                    if !more {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(why) = why {
+            self.lose(&name, why.into(), lost, None);
+        }
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: &LoggedBatch<'_>, found: &mut FromLogs) -> Result<()> {
+        let mut sequence = batch.first_sequence;
+        for entry in batch.entries() {
+            // Checked when the batch was read.
+            let Ok(entry) = entry else { break };
+            if entry.value_type == ValueType::LogData {
+                continue;
+            }
+            let seq_type = SeqType::new(sequence, entry.value_type);
+            sequence += 1;
+            let is_new = sequence - 1 > found.floors.get(&entry.cf).copied().unwrap_or(0);
+            let is_known = matches!(entry.value_type, ValueType::Put | ValueType::Delete);
+            if is_new && is_known && !self.known.is_dropped(entry.cf) {
+                self.learn_family(entry.cf, "");
+                self.insert(entry.cf, seq_type, (entry.key, entry.value), found)?;
+            }
+        }
+        found.last_sequence = found.last_sequence.max(batch.last_sequence());
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        family: u32,
+        seq_type: SeqType,
+        (key, value): (&[u8], &[u8]),
+        found: &mut FromLogs,
+    ) -> Result<()> {
+        let bytes = key.len() + value.len();
+        let range = found.filling.get(&family).map(|mem| mem.reserve(1, bytes));
+        self.report.logged += 1;
+        if let (Some(Some(mut range)), Some(mem)) = (range, found.filling.get(&family)) {
+            mem.insert(&mut range, hash_key(key), key, seq_type, value);
+            return Ok(());
+        }
+        self.seal(family, found)?;
+        let wanted = self.family_options(family).write_buffer_bytes;
+        let capacity = wanted.max(MemTable::bytes_for(1, bytes));
+        let mem = MemTable::new(u64::from(family), capacity, PrefixMap::default())
+            .map_err(|e| Error::io("allocate a memtable for", &self.context.dir, e))?;
+        let mut range = mem.reserve(1, bytes).expect("a fresh memtable was made to fit");
+        mem.insert(&mut range, hash_key(key), key, seq_type, value);
+        found.filling.insert(family, Arc::new(mem));
+        Ok(())
+    }
+
+    /// Makes a table of what is in memory of a family.
+    fn seal(&mut self, family: u32, found: &mut FromLogs) -> Result<()> {
+        let Some(mem) = found.filling.remove(&family) else { return Ok(()) };
+        let (options, family_name) = (self.family_options(family), self.family_name(family));
+        let origin = Origin { family, family_name, ..Origin::default() };
+        let file = flush::flush(&self.context, &options, &origin, &mem, Vec::new())?;
+        self.report.tables_written += file.iter().len() as u64;
+        found.tables.entry(family).or_default().extend(file);
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! What can still be read of a damaged table.
+//!
+//! 1. Only what carries a matching checksum is handed out: a data block vouches
+//!    for its own entries, whatever became of the rest of the file.
+//! 2. The index says where blocks are. It is taken on trust here, checksum or
+//!    not, because a wrong one can only miss blocks. Where the footer is gone,
+//!    the index still ends right before it, and its header states a length that
+//!    must fit.
+//! 3. Without an index, blocks that start on a page are found by looking at
+//!    every page. Compressed blocks, whose length only the index knows, are
+//!    then lost. A page *inside* an intact block is never looked at, so that a
+//!    value that holds a table is not taken for one.
+//! 4. A device that fails costs the blocks it fails on, not the others.
+
+use super::block::Block;
+use super::format::*;
+use super::index::{DataHandle, Index};
+use super::source::Source;
+use crate::compress::decompress;
+use crate::config::ReadMode;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::types::key::InternalKeyRef;
+use crate::util::checksum::checksum;
+use crate::util::coding::Cursor;
+
+/// How far before the footer an index is looked for, in bytes.
+const INDEX_SEARCH_LEN: u64 = 4 << 20;
+/// How far before the index the line of the properties is looked for.
+const META_SEARCH_LEN: u64 = 4096;
+
+/// What a salvage has read and what not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Salvaged {
+    pub(crate) entries: u64,
+    /// Bytes of blocks that could not be read; without an index, of the data
+    /// that none of the blocks found covers.
+    pub(crate) bytes_lost: u64,
+    /// What the table says about itself, if that is intact.
+    pub(crate) properties: Option<Properties>,
+}
+
+/// Receives an entry of an intact block: in order within a block, and in the
+/// order of the file from block to block.
+pub(crate) type Each<'f> = &'f mut dyn FnMut(InternalKeyRef<'_>, &[u8]) -> Result<()>;
+
+struct Salvage<'a> {
+    source: Source,
+    each: Each<'a>,
+    done: Salvaged,
+}
+
+/// Hands out every entry of the table at `path` that can be read.
+pub(crate) fn salvage(env: &dyn Env, path: &std::path::Path, each: Each<'_>) -> Result<Salvaged> {
+    // Never a mapping: the device may be what is damaged.
+    let source = Source::open(env, path, ReadMode::Pread);
+    let source = source.map_err(|e| Error::io("open", path, e))?;
+    let mut salvage = Salvage { source, each, done: Salvaged::default() };
+    let footer_at = salvage.source.len().saturating_sub(FOOTER_LEN as u64);
+    let footer = salvage.read(footer_at, FOOTER_LEN as u64).and_then(|end| Footer::decode(&end));
+    let index = footer
+        .and_then(|footer| Some((footer.index.offset, salvage.index_at(footer.index)?)))
+        .or_else(|| salvage.find_index(footer_at));
+    salvage.done.properties = footer
+        .and_then(|footer| salvage.properties_in(footer.meta_index))
+        .or_else(|| salvage.find_properties(index.as_ref()?.0));
+    match index {
+        Some((_, index)) => salvage.indexed_blocks(&index)?,
+        None => salvage.pages(footer_at)?,
+    }
+    Ok(salvage.done)
+}
+
+impl Salvage<'_> {
+    /// Bytes of the file, if they are there and the device gives them.
+    fn read(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
+        let bytes = self.source.read(BlockHandle { offset, len }).ok()??;
+        Some(bytes.into_owned())
+    }
+
+    fn index_at(&self, handle: BlockHandle) -> Option<Index> {
+        Index::decode(&self.read(handle.offset, handle.len)?, self.source.len()).ok()
+    }
+
+    /// The index that ends at `end`, and where it starts.
+    fn find_index(&self, end: u64) -> Option<(u64, Index)> {
+        let first = end.saturating_sub(INDEX_SEARCH_LEN);
+        let tail = self.read(first, end - first)?;
+        (0..tail.len().checked_sub(16)?).rev().find_map(|at| {
+            let bytes = &tail[at..];
+            let mut cursor = Cursor::new(bytes);
+            let [n, common, separators, zero] =
+                [cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?].map(u64::from);
+            let fits = 16 + 24 * n + common + separators == bytes.len() as u64;
+            let start = first + at as u64;
+            (zero == 0 && n > 0 && fits)
+                .then(|| Index::decode(bytes, start).ok())
+                .flatten()
+                .map(|index| (start, index))
+        })
+    }
+
+    fn properties_in(&self, meta_index: BlockHandle) -> Option<Properties> {
+        let meta_index = self.read(meta_index.offset, meta_index.len)?;
+        let mut cursor = Cursor::new(&meta_index);
+        while let Some((name, at, sum)) = read_meta(&mut cursor) {
+            if name == META_PROPERTIES {
+                return self.properties(at, sum);
+            }
+        }
+        None
+    }
+
+    fn properties(&self, at: BlockHandle, sum: u32) -> Option<Properties> {
+        let bytes = self.read(at.offset, at.len).filter(|bytes| checksum(&[bytes]) == sum)?;
+        Properties::decode(&bytes)
+    }
+
+    /// The properties, found by their line in the meta index before the index.
+    fn find_properties(&self, index_at: u64) -> Option<Properties> {
+        let first = index_at.saturating_sub(META_SEARCH_LEN);
+        let tail = self.read(first, index_at - first)?;
+        let line = [&[META_PROPERTIES.len() as u8], META_PROPERTIES].concat();
+        let starts = (0..tail.len()).rev().filter(|at| tail[*at..].starts_with(&line));
+        starts.into_iter().find_map(|at| {
+            let (_, handle, sum) = read_meta(&mut Cursor::new(&tail[at..]))?;
+            self.properties(handle, sum)
+        })
+    }
+
+    fn indexed_blocks(&mut self, index: &Index) -> Result<()> {
+        for handle in (0..index.len()).filter_map(|i| index.block(i)) {
+            let handed_out = match self.stored(handle) {
+                Some(block) => self.hand_out(&block)?,
+                None => false,
+            };
+            if !handed_out {
+                self.done.bytes_lost += u64::from(handle.len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for blocks on every page up to `end` (rule 3).
+    fn pages(&mut self, end: u64) -> Result<()> {
+        let mut at = 0;
+        while at < end {
+            let block = self.block_at(at);
+            let next = match &block {
+                Some(block) if self.hand_out(block)? => at + block.len() as u64,
+                _ => {
+                    let page = (at / PAGE_LEN as u64 + 1) * PAGE_LEN as u64;
+                    self.done.bytes_lost += page.min(end) - at;
+                    page
+                }
+            };
+            // Blocks of less than a page follow each other without padding.
+            at = match self.block_at(next) {
+                Some(_) => next,
+                None => next.next_multiple_of(PAGE_LEN as u64),
+            };
+        }
+        Ok(())
+    }
+
+    /// The uncompressed block that starts at `at`, if an intact one does.
+    fn block_at(&self, at: u64) -> Option<Vec<u8>> {
+        let header = self.read(at, BLOCK_HEADER_LEN as u64)?;
+        let (entries, flags) = (u16::from_le_bytes([header[4], header[5]]), header[6]);
+        if entries == 0 || flags & !BLOCK_FLAGS != 0 {
+            return None;
+        }
+        let used = u32::from_le_bytes(*header[8..].first_chunk()?);
+        let bytes = self.read(at, u64::from(used))?;
+        let intact = Block::parse(&bytes).is_some_and(|block| block.is_intact());
+        intact.then_some(bytes)
+    }
+
+    /// Hands out the entries of an intact block; false, and none of them, if
+    /// they are not what a block can hold: its checksum is right by chance.
+    fn hand_out(&mut self, bytes: &[u8]) -> Result<bool> {
+        let Some(block) = Block::parse(bytes) else { return Ok(false) };
+        let entry = |i| {
+            let ((user_key, value), seq_type) = (block.entry(i)?, block.seq_type(i)?);
+            seq_type.value_type()?;
+            Some((InternalKeyRef::new(user_key, seq_type), value))
+        };
+        let entries: Option<Vec<_>> = (0..block.len()).map(entry).collect();
+        let Some(entries) = entries.filter(|all| all.is_sorted_by(|a, b| a.0 < b.0)) else {
+            return Ok(false);
+        };
+        for (key, value) in entries {
+            (self.each)(key, value)?;
+            self.done.entries += 1;
+        }
+        Ok(true)
+    }
+
+    /// The block that a handle names, decompressed, if it is intact.
+    fn stored(&self, handle: DataHandle) -> Option<Vec<u8>> {
+        let bytes = self.read(handle.offset, u64::from(handle.len))?;
+        if !handle.compressed {
+            let block = Block::parse(&bytes)?;
+            return (block.used() as usize == bytes.len() && block.is_intact()).then_some(bytes);
+        }
+        let (header, body) = bytes.split_first_chunk::<COMPRESSED_HEADER_LEN>()?;
+        if header[..4] != checksum(&[&bytes[4..]]).to_le_bytes() {
+            return None;
+        }
+        let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        decompress(header[4], body, len as usize).ok()
+    }
+}
