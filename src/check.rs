@@ -1,10 +1,20 @@
 //! Checks a whole database: every checksum, order and level invariant.
+//!
+//! Tables are read from the first byte to the last. Of `CURRENT` and the
+//! manifest the bytes are read again, and must say what this process believes.
+//! Logs are read in a database that is open read-only: one that is open for
+//! writing has taken over, when it was opened, what the logs held, and reports
+//! where it met damage; what it logs now is being written.
 
 use std::fmt;
 
 use crate::db::Core;
 use crate::error::{Error, Result};
-use crate::version::filename::table_path;
+use crate::stats::RecoveryCut;
+use crate::version::filename::{FileKind, log_path, manifest_path, parse_file_name, table_path};
+use crate::version::manifest::{read_current, torn_tail};
+use crate::version::set::replay_manifest;
+use crate::wal::reader::{Damage, first_damage};
 
 /// What a check looked at and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +51,14 @@ impl fmt::Display for CheckReport {
 
 pub(crate) fn verify(core: &Core) -> Result<CheckReport> {
     let mut report = CheckReport::default();
+    verify_manifest(core, &mut report);
+    if let Some(RecoveryCut { file, offset, what }) = &core.recovery_cut {
+        let error = Error::corruption(file, *offset, *what);
+        report.findings.push(format!("logged writes were lost: {error}"));
+    }
+    if core.pipeline.is_none() {
+        verify_logs(core, &mut report)?;
+    }
     for family in core.families() {
         // Held as a super version, so that no table goes while it is read.
         let super_version = family.view().cell().acquire();
@@ -80,4 +98,68 @@ pub(crate) fn verify(core: &Core) -> Result<CheckReport> {
         }
     }
     Ok(report)
+}
+
+/// `CURRENT`, the manifest that it names, and what that says.
+fn verify_manifest(core: &Core, report: &mut CheckReport) {
+    let (env, dir) = (&*core.context.env, &core.context.dir);
+    // Held, so that no edit is half written.
+    let versions = core.versions.lock();
+    let number = match read_current(env, dir) {
+        Ok(number) => number,
+        Err(error) => return report.findings.push(error.to_string()),
+    };
+    // Another process may have gone on since a database was opened read-only.
+    if core.pipeline.is_none() && number != versions.manifest_number() {
+        return;
+    }
+    let path = manifest_path(dir, number);
+    if number != versions.manifest_number() {
+        let what = format!("CURRENT names {}, which is not in use", path.display());
+        return report.findings.push(what);
+    }
+    match replay_manifest(env, dir, number) {
+        Err(error) => report.findings.push(error.to_string()),
+        Ok(stated) if core.pipeline.is_some() && stated != versions.live_files() => {
+            let what = "it says other tables than are in use";
+            report.findings.push(Error::corruption(path, 0, what).to_string());
+        }
+        Ok(_) => {}
+    }
+    if let Some(offset) = torn_tail(env, dir, number) {
+        let what = "bytes that are no edit, as of one that was cut off";
+        report
+            .findings
+            .push(Error::corruption(manifest_path(dir, number), offset, what).to_string());
+    }
+}
+
+/// The logs that the manifest needs, as strictly as they can be read.
+fn verify_logs(core: &Core, report: &mut CheckReport) -> Result<()> {
+    let context = &core.context;
+    let first = core.versions.lock().log_number();
+    let names = context.env.list(&context.dir).map_err(|e| Error::io("list", &context.dir, e))?;
+    let number = |name: &String| match parse_file_name(name) {
+        Some(FileKind::Log(number)) if first > 0 && number >= first => Some(number),
+        _ => None,
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    for number in numbers {
+        let path = log_path(&context.dir, number);
+        let bytes = match context.env.read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                report.findings.push(Error::io("read", path, e).to_string());
+                continue;
+            }
+        };
+        if let Some(Damage { offset, what }) = first_damage(&bytes, number) {
+            let finding = Error::corruption(path, offset, what).to_string();
+            if !report.findings.iter().any(|other| other.ends_with(&finding)) {
+                report.findings.push(finding);
+            }
+        }
+    }
+    Ok(())
 }

@@ -35,6 +35,10 @@ mod db;
 pub mod env;
 mod error;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzzing;
 mod iterator;
 mod memtable;
 mod repair;

@@ -518,6 +518,33 @@ fn a_damaged_table_is_found() {
     shell.run(&["get", package_of(&lines[0])]).prints(format!("{}\n", lines[0]));
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "damages the database from outside")]
+fn a_database_without_current_is_repaired() {
+    let shell = Shell::with_packages();
+    shell.run(&["repair"]).succeeds("1 column families");
+    std::fs::remove_file(shell.db().join("CURRENT")).expect("remove CURRENT");
+    shell.run(&["count"]).fails(1, "CURRENT");
+    let repaired = shell.run(&["repair"]);
+    repaired.succeeds("lost: ");
+    let lines = packages();
+    shell.run(&["count"]).prints(format!("{}\n", lines.len()));
+    shell.run(&["get", package_of(&lines[3])]).prints(format!("{}\n", lines[3]));
+    shell.run(&["check"]).succeeds("ok: ");
+}
+
+#[test]
+fn what_is_no_database_is_not_repaired() {
+    let shell = Shell::new();
+    shell.run(&["repair"]).fails(1, "");
+    assert!(!shell.db().exists());
+    let shell = Shell::with(&[("a", "1")]);
+    let db = aidb::Db::open(shell.db(), &aidb::Options::default()).expect("open the database");
+    shell.run(&["repair"]).fails(1, "open elsewhere");
+    drop(db);
+    shell.run(&["get", "a"]).prints("1\n");
+}
+
 // ---- the command line ----------------------------------------------------
 
 #[test]

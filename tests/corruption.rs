@@ -20,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aidb::env::{Env, SimEnv};
 use aidb::{Compression, Db, Error, ErrorKind, Iter, Options, ReadMode, VerifyChecksums};
@@ -397,6 +398,23 @@ fn last_record_start(bytes: &[u8]) -> usize {
     last
 }
 
+/// Where the records end that carry the number of the file's first one.
+fn live_end(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32 << 10;
+    const HEADER: usize = 11;
+    let mut at = 0;
+    loop {
+        if BLOCK - at % BLOCK < HEADER {
+            at = at.next_multiple_of(BLOCK);
+        }
+        let Some(header) = bytes.get(at..at + HEADER) else { return at.min(bytes.len()) };
+        if header[6] == 0 || header[7..11] != bytes[7..11] {
+            return at;
+        }
+        at += HEADER + usize::from(u16::from_le_bytes([header[4], header[5]]));
+    }
+}
+
 #[test]
 fn damaged_manifests() {
     each_fixture(31, |fixture, rng| {
@@ -484,4 +502,140 @@ fn damaged_logs_when_damage_is_skipped() {
             }
         }
     });
+}
+
+/// What a case of the rung does to a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(usize),
+    Zero(usize),
+    Set(usize),
+    Cut(usize),
+}
+
+impl Damage {
+    /// The damaged bytes; `None` if they are as they were.
+    fn of(self, bytes: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+        let mut changed = bytes.to_vec();
+        match self {
+            Damage::Flip(at) => changed[at] ^= 1 << rng.below(8),
+            Damage::Zero(at) => changed[at] = 0,
+            Damage::Set(at) => changed[at] = 0xff,
+            Damage::Cut(len) => changed.truncate(len),
+        }
+        (changed != bytes).then_some(changed)
+    }
+
+    fn place(self) -> usize {
+        let (Damage::Flip(at) | Damage::Zero(at) | Damage::Set(at) | Damage::Cut(at)) = self;
+        at
+    }
+}
+
+impl Fixture {
+    /// As `observe`, but opens for reading only and does not look at every key
+    /// by itself: several times as fast, and everything is still read twice.
+    fn glance(&self, env: &SimEnv) -> Seen {
+        let mut seen = Seen::default();
+        seen.gets.resize_with(self.keys.len(), || None);
+        let options = options(env, &[]).read_mode(self.mode);
+        match Db::open_read_only(PATH, &options) {
+            Ok(db) => {
+                seen.forward = seen.scan(db.iter(), false);
+                seen.backward = seen.scan(db.iter(), true);
+                for at in (0..self.keys.len()).step_by(29) {
+                    let found = seen.note(db.get(&self.keys[at]));
+                    seen.gets[at] = found.map(|value| value.map(|slice| slice.to_vec()));
+                }
+            }
+            Err(error) => seen.errors.push(error),
+        }
+        seen
+    }
+
+    /// Tries one case; why it fails, if it does.
+    fn rung_case(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        damage: Damage,
+        allowed: &RangeInclusive<usize>,
+    ) -> Result<bool, String> {
+        let mut rng = Rng::new(damage.place() as u64);
+        let Some(changed) = damage.of(bytes, &mut rng) else { return Ok(false) };
+        let copy = self.image.snapshot_live();
+        overwrite(&copy, path, &changed);
+        let seen = catch_unwind(AssertUnwindSafe(|| self.glance(&copy)));
+        let what = || format!("{}, {damage:?}", path.display());
+        let seen = seen.map_err(|_| format!("{}: a panic", what()))?;
+        let agrees = |p: usize| seen.agrees_with(&self.states[p], &self.keys);
+        match allowed.clone().rev().any(agrees) {
+            true => Ok(true),
+            false => Err(format!("{}: wrong data; errors: {:?}", what(), seen.errors)),
+        }
+    }
+}
+
+/// The rung: every byte of every file of a database flipped, zeroed and set, and
+/// every file cut at every length (of the log less, see below). `AIDB_OPS` is how
+/// many cases a file gets, without that exception.
+#[test]
+fn every_byte_of_every_file() {
+    let trace = Trace::new(81, "every byte");
+    let fixture = Fixture::build(81, &[Compression::None, Compression::Lz4, Compression::Snappy]);
+    let mut cases = Vec::new();
+    let mut covered = BTreeMap::new();
+    let manifest = fixture.manifest();
+    for (path, _) in files(&fixture.image, Path::new(PATH), "") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (bytes, used) = fixture.used_part(&path);
+        // Behind its last record a log holds zeros, or what the log had there whose
+        // file it was before: of these bytes one in sixteen.
+        let live = if name.ends_with(".log") { live_end(&bytes) } else { bytes.len() };
+        let stale = if name.ends_with(".log") { live..used.max(live) } else { live..live };
+        let last = if path == manifest { last_record_start(&bytes) } else { usize::MAX };
+        let allowed = |damage: Damage| match damage {
+            _ if name.ends_with(".log") => SINCE_FLUSH,
+            Damage::Cut(_) if path == manifest => 0..=COMMITS,
+            _ if damage.place() >= last => 0..=COMMITS,
+            _ => EXACT,
+        };
+        let each = [Damage::Flip, Damage::Zero, Damage::Set, Damage::Cut];
+        let places = (0..live).chain(stale.step_by(16));
+        let mut all: Vec<Damage> = places.flat_map(|at| each.map(|kind| kind(at))).collect();
+        // The log is two thirds of the bytes, and all alike: each one is flipped,
+        // one in four is also zeroed and set, and every fourth length is tried.
+        if name.ends_with(".log") && std::env::var_os("AIDB_OPS").is_none() {
+            all.retain(|damage| matches!(damage, Damage::Flip(_)) || damage.place() % 4 == 0);
+        }
+        let budget = operations(all.len() as u64) as usize;
+        let stride = all.len().div_ceil(budget.max(1)).max(1);
+        all = all.into_iter().step_by(stride).collect();
+        *covered.entry(name.rsplit_once('.').map_or(name, |n| n.1).to_owned()).or_insert(0) += live;
+        let bytes = Arc::new(bytes);
+        let case = |damage| (path.clone(), Arc::clone(&bytes), damage, allowed(damage));
+        cases.extend(all.into_iter().map(case));
+    }
+    let (next, damaged) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).min(16) {
+            scope.spawn(|| {
+                // Relaxed: counters; results travel by the lock and the join.
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (path, bytes, damage, allowed) = case;
+                    match fixture.rung_case(path, bytes, *damage, allowed) {
+                        Ok(changed) => {
+                            damaged.fetch_add(usize::from(changed), Ordering::Relaxed);
+                        }
+                        Err(why) => failures.lock().unwrap().push(why),
+                    }
+                }
+            });
+        }
+    });
+    trace.step();
+    let failures = failures.into_inner().unwrap();
+    println!("{} cases, {} of them damage, bytes: {covered:?}", cases.len(), damaged.into_inner());
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
 }

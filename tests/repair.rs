@@ -9,10 +9,11 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aidb::env::{Env, SimEnv};
+use aidb::env::{Env, FileLock, Region, SimEnv, WalFile, WritableFile};
 use aidb::{ColumnFamily, Compression, Db, ErrorKind, Options, RepairReport, WriteBatch};
 use common::{Rng, Trace, files, operations, seeds, small_family, small_options};
 
@@ -89,7 +90,9 @@ impl Fixture {
     fn assert_exact(&self, env: &SimEnv, what: &str) {
         let db = Db::open(PATH, &options(env).create_if_missing(false)).unwrap();
         assert_eq!(db.verify().unwrap().findings, [""; 0], "{what}");
-        assert!(db.column_family("gone").is_none(), "{what}: a dropped family is back");
+        // Unless what is damaged is the edit that dropped it.
+        let may_be_back = what.starts_with("manifest");
+        assert!(may_be_back || db.column_family("gone").is_none(), "{what}: it was dropped");
         for (name, state) in &self.state {
             let family = db.column_family(name).unwrap_or_else(|| panic!("{what}: no {name}"));
             assert_eq!(contents(&family), *state, "{what}: {name}");
@@ -152,7 +155,8 @@ fn a_database_that_needs_no_repair_is_left_as_it_is() {
         let tables = paths(&env, ".sst").len() as u64;
         let report = repair(&env);
         assert!(report.is_complete() && report.set_aside.is_empty(), "{report}");
-        assert_eq!(report.tables_kept, tables, "{report}");
+        // Some may have been obsolete, and not removed yet.
+        assert!(report.tables_kept > 5 && report.tables_kept <= tables, "{report}");
         assert_eq!(report.families, ["default", "second", "third"]);
         fixture.assert_exact(&env, "nothing");
         let again = repair(&env);
@@ -333,37 +337,95 @@ fn a_damaged_log_costs_its_block_and_no_other() {
     assert_eq!(db.verify().unwrap().findings, [""; 0]);
 }
 
+/// Removes no table: as when removals are late, and never durable.
+#[derive(Debug)]
+struct Keeping(SimEnv);
+
+impl Env for Keeping {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        self.0.file_len(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.read(path)
+    }
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        self.0.map(path)
+    }
+    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
+        self.0.create(path, direct)
+    }
+    fn open_wal(
+        &self,
+        path: &Path,
+        capacity: u64,
+        mapped: bool,
+        recycle: bool,
+    ) -> io::Result<Arc<WalFile>> {
+        self.0.open_wal(path, capacity, mapped, recycle)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_some_and(|e| e == "sst") { Ok(()) } else { self.0.remove(path) }
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.hard_link(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.0.lock(path)
+    }
+}
+
 #[test]
 fn what_was_replaced_does_not_come_back() {
     let env = SimEnv::new();
-    let db = Db::open(PATH, &options(&env)).unwrap();
-    let mut old = Vec::new();
+    let kept = options(&env).env(Arc::new(Keeping(env.clone())));
+    let db = Db::open(PATH, &kept).unwrap();
+    let mut live = Vec::new();
     for (round, value) in ["first", "second", "third"].into_iter().enumerate() {
         for n in 0..200 {
             db.put(format!("key{n:05}"), value).unwrap();
         }
         db.delete(format!("key{round:05}")).unwrap();
         db.flush().unwrap();
-        let tables = paths(&env, ".sst");
-        old.extend(tables.into_iter().map(|path| (path.clone(), env.read(&path).unwrap())));
-        // To the bottom, where sequence numbers become 0.
+        // To the bottom, where sequence numbers become 0 and tombstones go.
         db.compact_range::<&[u8]>(..).unwrap();
         db.wait_idle().unwrap();
+        live = paths(&env, ".sst");
     }
     let expected = contents(&db);
     assert_eq!(expected.len(), 199);
+    let newest = db.stats().families[0].levels.iter().map(|level| level.files).sum::<usize>();
     db.close().unwrap();
-    let live = paths(&env, ".sst");
-    // Old tables are back one at a time, as if their removal had not been
-    // durable, and nothing else tells their age.
-    for (path, bytes) in old.iter().filter(|(path, _)| !live.contains(path)) {
+    let obsolete = live[..live.len() - newest].to_vec();
+    assert!(obsolete.len() >= 5, "{obsolete:?}");
+    for seed in seeds(1, 40) {
+        let mut rng = Rng::new(seed);
         let image = env.snapshot_live();
-        overwrite(&image, path, bytes);
+        // Any of the old tables may be gone, and nothing else tells their age.
+        for path in &obsolete {
+            if rng.one_in(2) {
+                image.remove(path).unwrap();
+            }
+        }
         image.remove(&dir().join("CURRENT")).unwrap();
         manifests(&image).iter().for_each(|path| image.remove(path).unwrap());
         let report = repair(&image);
         let db = Db::open(PATH, &options(&image)).unwrap();
-        assert_eq!(contents(&db), expected, "{}: {report}", path.display());
+        assert!(contents(&db) == expected, "AIDB_SEED={seed}: {report}");
     }
 }
 
@@ -433,10 +495,7 @@ fn damage_everywhere() {
 fn a_repair_that_is_cut_off_is_done_again() {
     for without_manifest in [false, true] {
         let fixture = Fixture::build(5, &[Compression::None, Compression::Snappy]);
-        let image = fixture.image.snapshot_live().crash_clean();
-        // `crash_clean` may have lost what was not synced: take the live one, made
-        // durable file by file.
-        drop(image);
+        // What was live, all of it durable.
         let env = SimEnv::new();
         env.create_dir(dir()).unwrap();
         for (path, _) in files(&fixture.image, dir(), "") {

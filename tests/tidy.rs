@@ -44,6 +44,8 @@ const RANKS: &[(&str, u32)] = &[
     ("repair", 5),
     // On top of it.
     ("metrics", 6),
+    // Only in builds for the fuzzer and for tests.
+    ("fuzzing", 6),
 ];
 
 /// Ranks 0 (whose modules are vocabulary) and from this one on are free among
@@ -84,7 +86,8 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 100;
 
 /// Directories that hold Rust sources of this workspace.
-const ROOTS: &[&str] = &["src", "tests", "examples", "benches", "perf/src", "perf/benches"];
+const ROOTS: &[&str] =
+    &["src", "tests", "examples", "benches", "perf/src", "perf/benches", "fuzz/fuzz_targets"];
 
 // ---- the sources ----------------------------------------------------------
 

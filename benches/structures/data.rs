@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::BlockCache;
-use crate::config::{Compression, VerifyChecksums};
+use crate::config::{Compression, ReadMode, VerifyChecksums};
 use crate::env::{Env, PosixEnv};
 use crate::sstable::{Table, TableBuilder, TableOptions, TableReadOptions};
 use crate::support::{VALUE, decimal, mix};
@@ -111,7 +111,8 @@ impl TableFile {
     /// Opens the table as the engine does with one that it wrote itself.
     pub(crate) fn open(&self) -> Arc<Table> {
         let cache = Arc::new(BlockCache::new(0));
-        let options = TableReadOptions { verify: VerifyChecksums::FirstTouch, cache };
+        let options =
+            TableReadOptions { verify: VerifyChecksums::FirstTouch, mode: ReadMode::Mmap, cache };
         let TableFile { path, number, size, meta_checksum } = self;
         let table =
             Table::open(&PosixEnv::new(), path, *number, *size, Some(*meta_checksum), options);

@@ -25,6 +25,10 @@ type Placed = Vec<(Option<usize>, Arc<FileMeta>)>;
 impl Repair {
     /// The edit that describes the repaired database in whole.
     pub(super) fn assemble(&mut self, judged: Judged, logged: FromLogs) -> Result<VersionEdit> {
+        // Nothing that is left has the name of these.
+        let nameless = self.known.families.iter().filter(|(_, family)| family.name.is_empty());
+        let nameless: Vec<u32> = nameless.map(|(id, _)| *id).collect();
+        nameless.into_iter().for_each(|id| self.learn_family(id, ""));
         let mut families: BTreeMap<u32, Placed> = BTreeMap::new();
         let mut last_sequence = self.known.last_sequence.max(logged.last_sequence);
         for Candidate { family, level, file, covers } in judged.tables {

@@ -123,7 +123,11 @@ impl Repair {
         let is_known = known.is_some_and(|known| *known.meta == meta);
         judged.is_as_known &= is_known;
         let (family, level) = match known.filter(|_| is_known) {
-            Some(known) => (known.family, Some(known.level)),
+            Some(known) => {
+                let place = (known.family, Some(known.level));
+                self.learn_name(place.0, &properties);
+                place
+            }
             None => (self.family_of(Some(&properties)), None),
         };
         if self.known.is_dropped(family) {
@@ -148,6 +152,9 @@ impl Repair {
             (None, Ok(first)) => self.family_of(first.properties.as_ref()),
             (None, Err(_)) => DEFAULT_FAMILY,
         };
+        if let Some(properties) = first.as_ref().ok().and_then(|f| f.properties.as_ref()) {
+            self.learn_name(family, properties);
+        }
         let is_dropped = self.known.is_dropped(family);
         let mut files = Vec::new();
         if let (Ok(first), false) = (&first, is_dropped) {
@@ -231,6 +238,13 @@ impl Repair {
         let id = self.known.next_family;
         self.learn_family(id, &name);
         id
+    }
+
+    /// The manifest may have lost the name of a family whose tables it knows.
+    fn learn_name(&mut self, family: u32, properties: &Properties) {
+        if let Some(origin) = properties.origin.as_ref().filter(|o| o.family == family) {
+            self.learn_family(family, &origin.family_name);
+        }
     }
 
     /// Makes sure that there is such a family, unless it was dropped.

@@ -3,8 +3,9 @@
 use super::block::Block;
 use super::format::*;
 use super::index::DataHandle;
+use super::open::Parts;
 use super::reader::Table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
 
 /// What has been seen of the table so far.
@@ -44,8 +45,11 @@ impl Seen {
 impl Table {
     /// Checks every block's checksum, the order of all entries, the index
     /// against the blocks, the filter against the keys and the properties
-    /// against the entries. Neither uses nor fills the cache.
+    /// against the entries; and what was read when the table was opened once
+    /// more, as well as that nothing stands between the blocks. Neither uses nor
+    /// fills the cache.
     pub(crate) fn verify_all(&self) -> Result<()> {
+        self.verify_frame()?;
         let mut seen = Seen::default();
         for i in 0..self.index().len() {
             if let Some(handle) = self.index().block(i) {
@@ -64,6 +68,31 @@ impl Table {
         } else {
             Err(self.corrupt(stated.data_bytes, "properties do not match the entries"))
         }
+    }
+
+    /// The padding before each block, and behind the last, is zero.
+    fn verify_padding(&self) -> Result<()> {
+        let mut end = 0;
+        let blocks = (0..self.index().len()).filter_map(|i| self.index().block(i));
+        let ranges = blocks.map(|block| (block.offset, u64::from(block.len)));
+        for (start, len) in ranges.chain([(self.properties().data_bytes, 0)]) {
+            // The blocks ascend: the index was checked for it.
+            let handle = BlockHandle { offset: end, len: start.saturating_sub(end) };
+            let padding = self.source().read(handle);
+            let padding = padding.map_err(|e| Error::io("read", self.path(), e))?;
+            if padding.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+                return Err(self.corrupt(end, "bytes between blocks"));
+            }
+            end = start + len;
+        }
+        Ok(())
+    }
+
+    /// Footer, index and meta blocks as they are in the file now.
+    fn verify_frame(&self) -> Result<()> {
+        let expected = Some(self.meta_checksum());
+        Parts::load(self.source(), self.path(), self.size(), expected)?;
+        self.verify_padding()
     }
 
     fn verify_block(&self, i: usize, handle: DataHandle, seen: &mut Seen) -> Result<()> {

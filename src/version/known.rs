@@ -120,11 +120,11 @@ impl Known {
             let edit = match reader.next() {
                 Record::Payload(payload) => VersionEdit::decode(&payload),
                 Record::Bad { what, .. } => {
-                    reader.skip_block();
+                    reader.resync();
                     Err(what)
                 }
                 Record::End => {
-                    reader.skip_block();
+                    reader.resync();
                     Err("bytes that are no edit")
                 }
             };

@@ -96,6 +96,15 @@ pub(crate) fn read_manifest(
     }
 }
 
+/// Where the intact edits of a manifest end, if bytes follow them: those of an
+/// edit that a crash has torn, or damage. `None` too if it cannot be read.
+pub(crate) fn torn_tail(env: &dyn Env, dir: &Path, number: u64) -> Option<u64> {
+    let bytes = env.read(&filename::manifest_path(dir, number)).ok()?;
+    let mut reader = RecordReader::new(&bytes, number as u32);
+    while matches!(reader.next(), Record::Payload(_)) {}
+    (reader.offset() < bytes.len() as u64).then_some(reader.offset())
+}
+
 /// Whether a record begins at or after `at`, where reading has stopped.
 ///
 /// The remains of the torn record itself do not count: they are the middle and

@@ -339,6 +339,13 @@ pub(crate) fn begin_manifest(
     Ok(writer)
 }
 
+/// The numbers of the tables that a manifest says are live.
+pub(crate) fn replay_manifest(env: &dyn Env, dir: &Path, number: u64) -> Result<HashSet<u64>> {
+    let (state, _) = replay(env, dir, number)?;
+    let files = state.families.iter().flat_map(|family| family.current.all_files());
+    Ok(files.map(|(_, file)| file.number).collect())
+}
+
 /// The state that a manifest says, and the first file number it leaves free.
 fn replay(env: &dyn Env, dir: &Path, number: u64) -> Result<(State, u64)> {
     let path = filename::manifest_path(dir, number);

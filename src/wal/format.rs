@@ -207,6 +207,18 @@ impl<'a> RecordReader<'a> {
         }
     }
 
+    /// After `Bad` or `End`: goes on at the next intact beginning of a record,
+    /// wherever it stands (salvage of a manifest only: in a log it might lie
+    /// within a value).
+    pub(crate) fn resync(&mut self) {
+        let begins = |at: &usize| {
+            let found = self.fragment(*at);
+            matches!(found, Ok(Some((FragmentType::Full | FragmentType::First, ..))))
+        };
+        let next = (self.offset + 1..self.bytes.len()).find(begins);
+        self.offset = next.unwrap_or(self.bytes.len());
+    }
+
     /// Whether intact fragments of this log stand somewhere after the current
     /// position: then an `End` there is a hole, not the end. Looks at every
     /// byte of the current block and at the start of each later one, where a

@@ -191,6 +191,21 @@ impl<'a> LogReader<'a> {
     }
 }
 
+/// The first damage in a log, intact records behind a hole included.
+pub(crate) fn first_damage(bytes: &[u8], log_number: u64) -> Option<Damage> {
+    let mut reader = LogReader::new(bytes, log_number);
+    if let LogStart::Bad(damage) = reader.opening() {
+        return Some(damage);
+    }
+    loop {
+        match reader.next() {
+            Logged::Batch(_) => {}
+            Logged::Bad(damage) => return Some(damage),
+            Logged::End => return reader.hole(),
+        }
+    }
+}
+
 /// What a replay did.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayEnd {

@@ -17,6 +17,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use aidb::env::{Env, PosixEnv};
 use aidb::{ColumnFamily, Db, Options};
 use clap::Parser;
 
@@ -131,7 +132,16 @@ fn stats(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
-    let db = open(common, false)?;
+    // Read-only: what is damaged stays as it is, logs included, which an opening
+    // for writing would replay and remove.
+    // Locked all the same: what somebody is writing would look damaged.
+    let dir = directory(common)?;
+    let path = dir.join("LOCK");
+    let locked = PosixEnv::new().lock(&path);
+    if locked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+        return Err(aidb::Error::Busy { path }.into());
+    }
+    let db = Db::open_read_only(dir, &Options::default())?;
     let report = db.verify()?;
     for finding in &report.findings {
         writeln!(out, "{finding}")?;
