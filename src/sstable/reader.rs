@@ -171,7 +171,6 @@ impl Table {
         &self.cache
     }
 
-    #[cfg(test)]
     pub(super) fn region(&self) -> &Region {
         &self.region
     }
