@@ -681,6 +681,61 @@ fn real_damage_is_still_reported_to_readers() {
     assert_eq!(open(&image).unwrap_err().kind(), ErrorKind::NotADatabase);
 }
 
+// ---- what happens between two logs ------------------------------------------------------------
+
+/// A database whose default family is in tables, while the other one needs
+/// several logs to be replayed.
+fn half_flushed(options: &Options) -> (Db, Arc<Writers>) {
+    let db = Db::open("/db", options).unwrap();
+    let large = small_family().write_buffer_bytes(4 << 20);
+    db.create_column_family("other", &large).unwrap();
+    let writers = Arc::new(Writers::new(1));
+    (1..=600).for_each(|n| writers.step(&db, &other(&db), 0, n));
+    db.compact_range::<&[u8]>(..).unwrap();
+    (db, writers)
+}
+
+/// Has all logs so far recycled, and new ones written over them.
+fn recycle_logs(db: &Db, writers: &Writers) {
+    for _ in 0..3 {
+        db.flush().unwrap();
+        let last = writers.done()[0];
+        (last + 1..=last + 600).for_each(|n| writers.step(db, &other(db), 0, n));
+    }
+    db.flush().unwrap();
+    db.wait_idle().unwrap();
+}
+
+#[test]
+fn a_reader_notices_that_logs_were_recycled_between_two_reads() {
+    for n in 1..=4 {
+        let env = SimEnv::new();
+        let (db, writers) = half_flushed(&small_options(Arc::new(env.clone())));
+        assert!(files(&env, Path::new("/db"), ".log").len() >= 4, "too few logs for the test");
+        let hooked = FaultEnv::new(env.clone());
+        let (writer, own) = (db.clone(), Arc::clone(&writers));
+        hooked.before(Call::Read, ".log", n, move || recycle_logs(&writer, &own));
+        let reader = Db::open_read_only("/db", &small_options(Arc::new(hooked))).unwrap();
+        assert!(writers.done()[0] > 600, "the logs were not recycled");
+        check_moment(&reader, &[600]);
+        verify(&reader);
+    }
+}
+
+#[test]
+fn a_checkpoint_keeps_the_logs_that_it_copies() {
+    let env = FaultEnv::new(SimEnv::new());
+    let (db, writers) = half_flushed(&small_options(Arc::new(env.clone())));
+    let (writer, own) = (db.clone(), Arc::clone(&writers));
+    env.before(Call::Read, ".log", 1, move || recycle_logs(&writer, &own));
+    db.checkpoint("/copies/copy").unwrap();
+    assert!(writers.done()[0] > 600, "the logs were not recycled");
+    let copy = Db::open("/copies/copy", &small_options(Arc::new(env.clone()))).unwrap();
+    check_moment(&copy, &[600]);
+    verify(&copy);
+    check_moment(&db, &writers.done());
+}
+
 // ---- another process -------------------------------------------------------------------------
 
 const CHILD: &str = "AIDB_COPIES_CHILD";

@@ -198,12 +198,46 @@ impl FaultPlan {
     }
 }
 
+/// What runs before a call, once.
+struct Hook {
+    /// Which call; its fault is not asked for.
+    when: FaultPlan,
+    act: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hook({:?})", self.when)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     calls: u64,
     plans: Vec<FaultPlan>,
+    hooks: Vec<Hook>,
     fired: Vec<(Call, PathBuf)>,
     record: Option<Vec<(Call, PathBuf)>>,
+}
+
+impl State {
+    fn step(&mut self, call: Call, path: &Path) -> (Option<Fault>, Vec<Hook>) {
+        self.calls += 1;
+        if let Some(record) = &mut self.record {
+            record.push((call, path.to_owned()));
+        }
+        let mut fault = None;
+        // Every plan counts every call, also when an earlier one fails it.
+        for plan in &mut self.plans {
+            if plan.meets(call, path) {
+                fault = fault.or(Some(plan.fault));
+            }
+        }
+        if fault.is_some() {
+            self.fired.push((call, path.to_owned()));
+        }
+        (fault, self.hooks.extract_if(.., |hook| hook.when.meets(call, path)).collect())
+    }
 }
 
 /// The counters and plans that an env and its files share.
@@ -213,21 +247,8 @@ struct Faults(Mutex<State>);
 impl Faults {
     /// Counts a call; how it is to fail, if it is.
     fn step(&self, call: Call, path: &Path) -> Option<Fault> {
-        let mut state = self.0.lock();
-        state.calls += 1;
-        if let Some(record) = &mut state.record {
-            record.push((call, path.to_owned()));
-        }
-        let mut fault = None;
-        // Every plan counts every call, also when an earlier one fails it.
-        for plan in &mut state.plans {
-            if plan.meets(call, path) {
-                fault = fault.or(Some(plan.fault));
-            }
-        }
-        if fault.is_some() {
-            state.fired.push((call, path.to_owned()));
-        }
+        let (fault, due) = self.0.lock().step(call, path);
+        due.into_iter().for_each(|hook| (hook.act)());
         fault
     }
 
@@ -284,6 +305,22 @@ impl<E: Env> FaultEnv<E> {
     pub fn plant(&self, mut plan: FaultPlan) {
         plan.planter = Some(std::thread::current().id());
         self.faults.0.lock().plans.push(plan);
+    }
+
+    /// Runs `act` once, before the `n`-th call of this kind whose path contains
+    /// `in_path`, in the thread that makes the call.
+    ///
+    /// ```
+    /// use aidb::env::{Call, Env, FaultEnv, SimEnv};
+    /// let env = FaultEnv::new(SimEnv::new());
+    /// let other = env.inner().clone();
+    /// env.before(Call::List, "", 1, move || drop(other.create("/file".as_ref(), false)));
+    /// assert_eq!(env.list("/".as_ref())?, ["file"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn before(&self, call: Call, in_path: &str, n: u64, act: impl FnOnce() + Send + 'static) {
+        let when = FaultPlan::new(Fault::Io).on(call).in_path(in_path).nth(n);
+        self.faults.0.lock().hooks.push(Hook { when, act: Box::new(act) });
     }
 
     /// Forgets all plans; what has failed stays failed.
