@@ -92,6 +92,7 @@ impl TableFile {
         let options = TableOptions {
             compression: Compression::None,
             bloom_bits_per_key: 10.0,
+            point_index: Some(20),
             block_bytes: 4096,
         };
         let mut builder = TableBuilder::new(file, path.clone(), options);

@@ -14,6 +14,10 @@ use crate::sstable::{Origin, Table, TableBuilder, TableOptions, TableReadOptions
 use crate::types::key::InternalKeyRef;
 use crate::version::{FileMeta, table_path};
 
+/// A point index is at most one part in this many of its table's data: with
+/// small entries its memory would be worth more elsewhere.
+const POINT_INDEX_PARTS: u64 = 20;
+
 /// What writing tables needs of the database; no more.
 #[derive(Debug)]
 pub(crate) struct TableContext {
@@ -90,6 +94,7 @@ impl<'a> OutputWriter<'a> {
         let options = TableOptions {
             compression: family.compression[level],
             bloom_bits_per_key: family.bloom_bits_per_key,
+            point_index: family.point_index.then_some(POINT_INDEX_PARTS),
             block_bytes: family.block_bytes,
         };
         OutputWriter { context, options, origin, target_bytes, current: None, finished: vec![] }

@@ -6,8 +6,8 @@
 //!    writes again. Another program that edits or truncates the file breaks
 //!    this; the documentation of `open` says so.
 //! 2. The bytes of a region neither move nor go away before the last clone of
-//!    its owner: a mapping stays where it is, and a `Vec` behind an `Arc` is
-//!    never touched again. So `ptr` and `len` are read once, and a read of the
+//!    its owner: a mapping stays where it is, and a `Vec` or an
+//!    [`AnonymousRegion`] behind an `Arc` is never touched again. So `ptr` and `len` are read once, and a read of the
 //!    region is a load of each, without a step through the owner.
 //! 3. An [`AnonymousRegion`] and a [`WalMapping`] own their memory; whoever
 //!    writes it through a raw pointer answers for the absence of races.
@@ -35,7 +35,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use crate::types::slice::Pinned;
 
 /// Size of a huge page, in bytes.
-const HUGE_PAGE: usize = 2 << 20;
+pub(super) const HUGE_PAGE: usize = 2 << 20;
 
 /// Has a say in the first touches of a region's pages: simulated devices fail
 /// there.
@@ -47,6 +47,7 @@ pub(super) trait PageFaults: fmt::Debug + Send + Sync {
 /// What keeps the bytes of a [`Region`] in place.
 enum Backing {
     Heap(Vec<u8>),
+    Huge(AnonymousRegion),
     Mapped(Mmap),
     Watched(Region, Box<dyn PageFaults>),
 }
@@ -72,6 +73,14 @@ impl Region {
         Region::new(Backing::Heap(bytes))
     }
 
+    /// A copy in huge pages, as far as the system has them; zeros follow it up
+    /// to the next multiple of their size.
+    pub(super) fn huge_copy_of(bytes: &[u8]) -> io::Result<Region> {
+        let mut memory = AnonymousRegion::new(bytes.len().next_multiple_of(HUGE_PAGE))?;
+        memory.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+        Ok(Region::new(Backing::Huge(memory)))
+    }
+
     /// Maps the whole of a finished file.
     pub(super) fn map_file(file: &OwnedFd) -> io::Result<Region> {
         let len = rustix::fs::fstat(file)?.st_size;
@@ -91,6 +100,12 @@ impl Region {
         // Read through the Arc: from here on nothing moves (invariant 2).
         let bytes: &[u8] = match &*owner {
             Backing::Heap(bytes) => bytes,
+            // SAFETY: `len` initialized bytes that live as long as the owner;
+            // `huge_copy_of` gave no pointer to them away, so that nobody
+            // writes them any more (invariant 1).
+            Backing::Huge(memory) => unsafe {
+                std::slice::from_raw_parts(memory.as_ptr(), memory.len())
+            },
             Backing::Mapped(mapping) => mapping,
             Backing::Watched(region, _) => region,
         };
@@ -165,7 +180,7 @@ impl Region {
 
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
         match &*self.owner {
-            Backing::Heap(_) => Ok(()),
+            Backing::Heap(_) | Backing::Huge(_) => Ok(()),
             Backing::Mapped(_) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
             Backing::Watched(region, _) => region.advise(offset, len, advice),
         }
@@ -176,6 +191,7 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &*self.owner {
             Backing::Heap(_) => "heap",
+            Backing::Huge(_) => "huge pages",
             Backing::Mapped(_) => "mapped",
             Backing::Watched(..) => "watched",
         };

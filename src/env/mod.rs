@@ -16,6 +16,7 @@
 mod buffered;
 mod direct;
 mod fault;
+pub(crate) mod lines;
 mod mmap;
 mod posix;
 mod posix_wal;

@@ -12,9 +12,9 @@
 //! 4. The encoding (lines, then a trailer with `k` and the kind) is on disk
 //!    and frozen.
 
+use crate::env::lines::{LINE_LEN, Lines};
 use crate::util::prefetch::prefetch;
 
-const LINE_LEN: usize = 64;
 const LINE_WORDS: usize = LINE_LEN / 8;
 const TRAILER_LEN: usize = 8;
 /// The only kind of filter so far.
@@ -24,12 +24,9 @@ const GOLDEN: u32 = 0x9e37_79b9;
 
 const _: () = assert!(LINE_LEN * 8 == 1 << 9, "a probe takes nine bits");
 
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Line([u64; LINE_WORDS]);
-
+/// The line of a key by the high half of its hash, which is less than `lines`.
 #[inline]
-fn line_of(hash: u64, lines: usize) -> usize {
+pub(crate) fn line_of(hash: u64, lines: usize) -> usize {
     (((hash >> 32) * lines as u64) >> 32) as usize
 }
 
@@ -58,6 +55,16 @@ impl BloomBuilder {
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) {
         self.hashes.push(hash);
+    }
+
+    /// Number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// The hashes, in the order in which they were added.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 
     /// Length of what `build` would return now.
@@ -100,7 +107,7 @@ impl BloomBuilder {
 /// A filter in owned memory, its lines aligned to cache lines.
 #[derive(Debug)]
 pub(crate) struct BloomFilter {
-    lines: Box<[Line]>,
+    lines: Lines,
     probes: u8,
 }
 
@@ -114,35 +121,30 @@ impl BloomFilter {
         if kind != KIND_BLOCKED {
             return Ok(None);
         }
-        let (lines, rest) = lines.as_chunks::<LINE_LEN>();
-        if lines.is_empty() || !rest.is_empty() || lines.len() > u32::MAX as usize {
+        let count = lines.len() / LINE_LEN;
+        if count == 0 || !lines.len().is_multiple_of(LINE_LEN) || count > u32::MAX as usize {
             return Err("filter is not a whole number of lines");
         }
         if !(1..=PROBES_MAX).contains(&probes) {
             return Err("filter has an impossible number of probes");
         }
-        let lines = lines
-            .iter()
-            .map(|line| {
-                let (words, _) = line.as_chunks::<8>();
-                Line(std::array::from_fn(|i| u64::from_le_bytes(words[i])))
-            })
-            .collect();
-        Ok(Some(BloomFilter { lines, probes }))
+        Ok(Some(BloomFilter { lines: Lines::copy_of(lines), probes }))
     }
 
     /// False only if no key with this hash was added.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         // In bounds: `hash >> 32 < 2^32`, so the product shifted is below `len`.
-        let Line(line) = &self.lines[line_of(hash, self.lines.len())];
-        probes(hash, self.probes).fold(1, |all, bit| all & (line[bit / 64] >> (bit % 64))) & 1 == 1
+        let lines = self.lines.get();
+        let line = &lines[line_of(hash, lines.len())];
+        probes(hash, self.probes).fold(1, |all, bit| all & (line[bit / 8] >> (bit % 8))) & 1 == 1
     }
 
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        prefetch(&self.lines[line_of(hash, self.lines.len())]);
+        let lines = self.lines.get();
+        prefetch(&lines[line_of(hash, lines.len())]);
     }
 }
 

@@ -28,6 +28,7 @@
 use std::cmp::Ordering;
 
 use super::format::*;
+use super::points::Shape;
 use crate::types::key::{SeqType, be_u64};
 use crate::util::checksum::checksum;
 use crate::util::coding::Cursor;
@@ -212,6 +213,16 @@ impl<'a> Block<'a> {
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.layout.n
+    }
+
+    /// The shape that a point index counts on, if the block is of that kind.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        let Layout { n, key_len, value_len, flags, .. } = self.layout;
+        (flags == BLOCK_FIXED_KEYS | BLOCK_FIXED_VALUES).then_some(Shape {
+            per_block: n as usize,
+            key_len: key_len.into(),
+            value_len: value_len.into(),
+        })
     }
 
     /// Length of the block without its padding.

@@ -8,6 +8,7 @@
 
 use super::block::head_of;
 use super::format::*;
+use super::points;
 use crate::types::key::{SeqType, shared_prefix_len};
 use crate::util::checksum::checksum;
 use crate::util::coding::{put_varint, varint_len};
@@ -102,6 +103,14 @@ pub(crate) struct BlockBuilder {
 impl BlockBuilder {
     pub(crate) fn is_empty(&self) -> bool {
         self.shape.n == 0
+    }
+
+    /// The shape of the block if its entries are all alike, and such as stand
+    /// at the bottom of the tree.
+    pub(super) fn points_shape(&self) -> Option<points::Shape> {
+        let Shape { n, key_len, value_len, seqs, .. } = self.shape;
+        let alike = !self.shape.has_offsets() && !seqs;
+        alike.then_some(points::Shape { per_block: n, key_len, value_len })
     }
 
     /// Length of the block as it is.

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use super::block_builder::{BlockBuilder, put_single};
 use super::format::*;
 use super::index::{DataHandle, IndexBuilder, separator};
+use super::points::ShapeWatch;
 use crate::compress::Compressor;
 use crate::config::Compression;
 use crate::env::WritableFile;
@@ -48,6 +49,9 @@ pub(crate) struct TableOptions {
     pub(crate) compression: Compression,
     /// 0 writes no filter.
     pub(crate) bloom_bits_per_key: f64,
+    /// A point index takes the filter's place if the table can have one that is
+    /// at most one part in this many of its data.
+    pub(crate) point_index: Option<u64>,
     /// Target size of an uncompressed block.
     pub(crate) block_bytes: usize,
 }
@@ -79,6 +83,7 @@ pub(crate) struct TableBuilder {
     block: BlockBuilder,
     index: IndexBuilder,
     filter: Option<BloomBuilder>,
+    points: Option<ShapeWatch>,
     properties: Properties,
     /// The block written last; its separator depends on the key to come.
     pending: Option<DataHandle>,
@@ -114,6 +119,11 @@ impl TableBuilder {
             compressor: Compressor::new(options.compression),
             block: BlockBuilder::default(),
             index: IndexBuilder::default(),
+            // In place of a filter, in tables that are read in place.
+            points: options
+                .point_index
+                .filter(|_| filter.is_some() && options.compression == Compression::None)
+                .map(ShapeWatch::new),
             filter,
             properties: Properties {
                 compression: options.compression,
@@ -209,7 +219,13 @@ impl TableBuilder {
 
     /// Bytes that the file would have if it were finished now, about.
     pub(crate) fn estimated_size(&self) -> u64 {
-        let filter = self.filter.as_ref().map_or(0, BloomBuilder::encoded_len);
+        let filter = self.filter.as_ref().map_or(0, |filter| {
+            let points = self
+                .points
+                .as_ref()
+                .and_then(|points| points.encoded_len(filter.len(), self.file.len()));
+            points.unwrap_or_else(|| filter.encoded_len())
+        });
         let block = if self.block.is_empty() { 0 } else { self.block.len() };
         self.file.len() + (block + filter + self.index.encoded_len()) as u64
     }
@@ -233,7 +249,12 @@ impl TableBuilder {
             origin.covers_seq = origin.covers_seq.max(largest_seq);
         }
         if let Some(filter) = self.filter.take() {
-            self.write_meta(META_FILTER, &filter.build(), &mut meta_index)?;
+            let data_bytes = self.properties.data_bytes;
+            let points = self.points.as_ref();
+            match points.and_then(|watch| watch.build(filter.hashes(), data_bytes)) {
+                Some(points) => self.write_meta(META_POINTS, &points, &mut meta_index)?,
+                None => self.write_meta(META_FILTER, &filter.build(), &mut meta_index)?,
+            }
         }
         self.write_meta(META_PROPERTIES, &self.properties.encode(), &mut meta_index)?;
         let meta_handle = self.write(&meta_index)?;
@@ -274,6 +295,10 @@ impl TableBuilder {
         if self.block.is_empty() {
             return Ok(());
         }
+        if let Some(points) = &mut self.points {
+            let len = self.block.len().next_multiple_of(self.align);
+            points.block(self.block.points_shape(), len);
+        }
         // The block's key order makes the last key the one added last.
         self.raw.clear();
         let codec = self.compressor.compression();
@@ -305,6 +330,7 @@ impl TableBuilder {
     }
 
     fn write_single(&mut self, key: InternalKeyRef<'_>, value: &[u8]) -> Result<()> {
+        self.points = None;
         let mut raw = std::mem::take(&mut self.raw);
         raw.clear();
         put_single(&mut raw, key.user_key, key.seq_type, value);

@@ -69,6 +69,7 @@ const _: () = assert!(KEY_LEN_MAX <= u16::MAX as usize, "fixed key lengths are s
 
 /// Names of the meta blocks.
 pub(crate) const META_FILTER: &[u8] = b"filter";
+pub(crate) const META_POINTS: &[u8] = b"points";
 pub(crate) const META_PROPERTIES: &[u8] = b"properties";
 
 /// A range of the file.

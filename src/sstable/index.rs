@@ -197,6 +197,11 @@ impl Index {
         stored
     }
 
+    /// Where the blocks start.
+    pub(crate) fn offsets(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.offset)
+    }
+
     /// Number of blocks.
     #[inline]
     pub(crate) fn len(&self) -> usize {

@@ -11,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod iterator;
 mod open;
+mod points;
 pub(crate) mod reader;
 pub(crate) mod salvage;
 mod source;

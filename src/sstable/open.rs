@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::format::*;
 use super::index::Index;
+use super::points::PointIndex;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
@@ -19,9 +20,20 @@ use crate::util::coding::Cursor;
 pub(super) struct Parts {
     pub(super) index: Index,
     pub(super) filter: Option<BloomFilter>,
+    pub(super) points: Option<PointIndex>,
     pub(super) properties: Properties,
     /// The checksum in the footer.
     pub(super) meta_checksum: u32,
+}
+
+/// The meta blocks.
+struct Meta<'a> {
+    filter: Option<BloomFilter>,
+    /// Its offset and bytes: to be decoded when the index is known.
+    points: Option<(u64, Cow<'a, [u8]>)>,
+    properties: Properties,
+    /// Where the first of them starts.
+    start: u64,
 }
 
 /// A table being opened.
@@ -47,10 +59,16 @@ impl Parts {
         if meta_checksum.is_some_and(|expected| expected != footer.checksum) {
             return Err(opening.corrupt(footer_at, "not the table that the manifest names"));
         }
-        let (filter, properties, data_end) = opening.meta_blocks(footer.meta_index, &meta_index)?;
-        let index = Index::decode(&index, data_end.min(footer.meta_index.offset))
+        let Meta { filter, points, properties, start } =
+            opening.meta_blocks(footer.meta_index, &meta_index)?;
+        let index = Index::decode(&index, start.min(footer.meta_index.offset))
             .map_err(|what| opening.corrupt(footer.index.offset, what))?;
-        Ok(Parts { index, filter, properties, meta_checksum: footer.checksum })
+        let points = match points {
+            Some((at, bytes)) => PointIndex::decode(&bytes, properties.entries, index.offsets())
+                .map_err(|what| opening.corrupt(at, what))?,
+            None => None,
+        };
+        Ok(Parts { index, filter, points, properties, meta_checksum: footer.checksum })
     }
 }
 
@@ -95,34 +113,31 @@ impl<'a> Opening<'a> {
         Ok((footer, meta_index, index))
     }
 
-    /// Filter, properties, and where the first meta block starts.
-    fn meta_blocks(
-        &self,
-        handle: BlockHandle,
-        meta_index: &[u8],
-    ) -> Result<(Option<BloomFilter>, Properties, u64)> {
-        let (mut filter, mut properties, mut start) = (None, None, u64::MAX);
+    fn meta_blocks(&self, handle: BlockHandle, meta_index: &[u8]) -> Result<Meta<'a>> {
+        let (mut filter, mut points, mut properties, mut start) = (None, None, None, u64::MAX);
         let mut cursor = Cursor::new(meta_index);
         while !cursor.is_empty() {
             let (name, at, sum) = read_meta(&mut cursor)
                 .ok_or_else(|| self.corrupt(handle.offset, "damaged meta index"))?;
             start = start.min(at.offset);
-            if name != META_FILTER && name != META_PROPERTIES {
+            if ![META_FILTER, META_POINTS, META_PROPERTIES].contains(&name) {
                 continue;
             }
             let bytes = self.block(at)?;
             if checksum(&[&bytes]) != sum {
                 return Err(self.corrupt(at.offset, "checksum mismatch of a meta block"));
             }
-            if name == META_FILTER {
-                filter =
-                    BloomFilter::decode(&bytes).map_err(|what| self.corrupt(at.offset, what))?;
-            } else {
-                properties = Properties::decode(&bytes);
+            match name {
+                META_FILTER => {
+                    filter = BloomFilter::decode(&bytes)
+                        .map_err(|what| self.corrupt(at.offset, what))?;
+                }
+                META_POINTS => points = Some((at.offset, bytes)),
+                _ => properties = Properties::decode(&bytes),
             }
         }
         let properties = properties
             .ok_or_else(|| self.corrupt(handle.offset, "no properties, or impossible ones"))?;
-        Ok((filter, properties, start))
+        Ok(Meta { filter, points, properties, start })
     }
 }

@@ -22,6 +22,9 @@
 //!    that goes through the block cache, as compressed ones do. So the lookup in
 //!    a mapped table pays nothing for it, and the same block code serves both.
 //!    Rule 3 is then about each read from the file, not the first.
+//! 8. A table with a point index is asked by it alone: the entry is found from
+//!    the hash of its key, and the block is looked at only before its first
+//!    touch, which checks that it is of the shape that the address assumes.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -34,6 +37,7 @@ use super::format::*;
 use super::index::{DataHandle, Index};
 use super::iterator::TableIter;
 use super::open::Parts;
+use super::points::PointIndex;
 use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::compress::decompress;
@@ -58,6 +62,13 @@ fn prefetch_head(block: &[u8]) {
     block.chunks(CACHE_LINE).take(HEAD_LINES).for_each(|line| prefetch(&line[0]));
 }
 
+/// Starts fetching an entry, all lines at once.
+#[inline]
+fn prefetch_entry(entry: &[u8]) {
+    entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
+    entry.last().into_iter().for_each(prefetch);
+}
+
 /// How tables are read.
 #[derive(Clone, Debug)]
 pub(crate) struct TableReadOptions {
@@ -75,6 +86,7 @@ pub(crate) struct Table {
     compressed: Option<Box<[bool]>>,
     index: Index,
     filter: Option<BloomFilter>,
+    points: Option<PointIndex>,
     properties: Properties,
     /// The checksum in the footer.
     meta_checksum: u32,
@@ -124,7 +136,7 @@ impl Table {
     ) -> Result<Table> {
         let TableReadOptions { verify, mode, cache } = options;
         let source = Source::open(env, path, mode).map_err(|e| Error::io("open", path, e))?;
-        let Parts { mut index, filter, properties, meta_checksum } =
+        let Parts { mut index, filter, points, properties, meta_checksum } =
             Parts::load(&source, path, file_size, expected)?;
         let (region, compressed) = match &source {
             Source::Mapped(region) => (region.clone(), None),
@@ -138,6 +150,7 @@ impl Table {
             compressed,
             index,
             filter,
+            points,
             properties,
             meta_checksum,
             touched,
@@ -164,6 +177,11 @@ impl Table {
     /// The checksum in the footer, as the manifest has it.
     pub(crate) fn meta_checksum(&self) -> u32 {
         self.meta_checksum
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_points(&self) -> bool {
+        self.points.is_some()
     }
 
     #[cfg(test)]
@@ -203,7 +221,10 @@ impl Table {
     /// False only if the table has no entry of a key with this hash.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+        match &self.points {
+            Some(points) => points.find(hash, |_, _| Some(())).is_some(),
+            None => self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash)),
+        }
     }
 
     /// The newest version of `key` (whose hash is `hash`) at or before `read`.
@@ -214,7 +235,56 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        if self.may_contain(hash) { self.get_from(self.locate(key), key, read) } else { Ok(None) }
+        if let Some(points) = &self.points {
+            self.get_by(points, key, hash, read)
+        } else if self.may_contain(hash) {
+            self.get_from(self.locate(key), key, read)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// [`get`](Self::get) by the point index (rule 8).
+    #[inline]
+    fn get_by(
+        &self,
+        points: &PointIndex,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        if key.len() != points.key_len() {
+            return Ok(None);
+        }
+        let found = points.find(hash, |block, number| {
+            if !self.is_in_place(block) {
+                return self.get_from(block, key, read).transpose();
+            }
+            let Some(entry) = self.entry_at(points, block, number) else {
+                let end = self.properties.data_bytes;
+                return Some(Err(self.corrupt(end, "point index leads past the data")));
+            };
+            prefetch_entry(entry);
+            let (found, value) = entry.split_at_checked(key.len())?;
+            (found == key).then_some(Ok((SEQ_TYPE_BOTTOM, TableValue::Mapped(value))))
+        });
+        found.transpose()
+    }
+
+    /// An entry where the point index says that it is.
+    #[inline]
+    fn entry_at(&self, points: &PointIndex, block: usize, number: usize) -> Option<&[u8]> {
+        let (start, len) = points.entry(block, number);
+        self.region.as_slice().get(start..start + len)
+    }
+
+    /// Whether the entries of block `i` may be read without a look at it.
+    #[inline]
+    fn is_in_place(&self, i: usize) -> bool {
+        i < self.index.len()
+            && self.is_touched(i)
+            && self.verify != VerifyChecksums::EveryRead
+            && self.compressed.is_none()
     }
 
     /// The first block that can hold `key`.
@@ -226,8 +296,49 @@ impl Table {
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub(crate) fn prefetch_filter(&self, hash: u64) {
-        if let Some(filter) = &self.filter {
+        if let Some(points) = &self.points {
+            points.prefetch(hash);
+        } else if let Some(filter) = &self.filter {
             filter.prefetch(hash);
+        }
+    }
+
+    /// First step of a lookup past the filter: starts fetching what the second
+    /// one reads, and says what to give it.
+    #[inline]
+    pub(crate) fn aim(&self, key: &[u8], hash: u64) -> usize {
+        if let Some(points) = &self.points {
+            points.find(hash, |block, number| {
+                let entry = self.is_in_place(block).then(|| self.entry_at(points, block, number));
+                entry.flatten().map(prefetch_entry)
+            });
+            return 0;
+        }
+        let block = self.locate(key);
+        self.prefetch_block(block);
+        block
+    }
+
+    /// Second step: starts fetching the entry, where that takes two steps.
+    #[inline]
+    pub(crate) fn aim_closer(&self, aim: usize, key: &[u8]) {
+        if self.points.is_none() {
+            self.prefetch_entry(aim, key);
+        }
+    }
+
+    /// Last step: [`get`](Self::get) past the filter.
+    #[inline]
+    pub(crate) fn get_aimed(
+        &self,
+        aim: usize,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        match &self.points {
+            Some(points) => self.get_by(points, key, hash, read),
+            None => self.get_from(aim, key, read),
         }
     }
 
@@ -245,10 +356,7 @@ impl Table {
     pub(crate) fn prefetch_entry(&self, i: usize, key: &[u8]) {
         let entry =
             self.block_in_place(i).and_then(Block::parse).and_then(|block| block.likely_entry(key));
-        if let Some(entry) = entry {
-            entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
-            entry.last().into_iter().for_each(prefetch);
-        }
+        entry.into_iter().for_each(prefetch_entry);
     }
 
     /// Block `i` if it lies uncompressed in the mapping and was touched before:
@@ -324,6 +432,7 @@ impl Table {
             if !handle.compressed {
                 self.check_place(i, handle, bytes)?;
             }
+            self.check_shape(i, handle, bytes)?;
         }
         // Relaxed: rule 3.
         self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
@@ -367,6 +476,28 @@ impl Table {
             Ok(())
         } else {
             Err(self.corrupt(handle.offset, "block stands in another one's place"))
+        }
+    }
+
+    /// Whether the filter has a key with this hash, and the point index that it
+    /// is entry `number` of block `i`.
+    pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
+        match &self.points {
+            Some(points) => {
+                let place = (i, number as usize);
+                points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
+            }
+            None => self.may_contain(hash),
+        }
+    }
+
+    /// Checks that a block has the shape that the point index counts on.
+    pub(super) fn check_shape(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        let Some(points) = &self.points else { return Ok(()) };
+        if Block::parse(bytes).and_then(|block| block.shape()) == Some(points.shape(i)) {
+            Ok(())
+        } else {
+            Err(self.corrupt(handle.offset, "block is not as the point index says"))
         }
     }
 

@@ -108,6 +108,7 @@ impl Table {
             &stored
         };
         let block = Block::parse(bytes).ok_or_else(|| corrupt("damaged data block"))?;
+        self.check_shape(i, handle, bytes)?;
         let separator_before = i.checked_sub(1).map(|before| self.index().separator(before));
         for at in 0..block.len() {
             let (Some((user_key, value)), Some(seq_type)) = (block.entry(at), block.seq_type(at))
@@ -121,8 +122,8 @@ impl Table {
                 }
             }
             seen.entry(InternalKeyRef::new(user_key, seq_type), value).map_err(corrupt)?;
-            if !self.may_contain(hash_key(user_key)) {
-                return Err(corrupt("filter lacks a key"));
+            if !self.leads_to(hash_key(user_key), i, at) {
+                return Err(corrupt("filter or point index lacks a key"));
             }
             // The heads must lead to the entry.
             if block.lower_bound(user_key, seq_type) != Some(at) {

@@ -93,7 +93,7 @@ impl<'a> Group<'a, '_> {
     /// Looks into one table a lookup, as `choose` says.
     fn tables(&mut self, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
-        let mut blocks = [0; GROUP];
+        let mut aims = [0; GROUP];
         for (i, lookup) in self.open() {
             tables[i] = choose(lookup.key);
             if let Some(table) = tables[i] {
@@ -106,18 +106,17 @@ impl<'a> Group<'a, '_> {
         }
         for (i, lookup) in lookups.iter().enumerate() {
             if let Some(table) = tables[i] {
-                blocks[i] = table.locate(lookup.key);
-                table.prefetch_block(blocks[i]);
+                aims[i] = table.aim(lookup.key, lookup.hash);
             }
         }
         for (i, lookup) in lookups.iter().enumerate() {
             if let Some(table) = tables[i] {
-                table.prefetch_entry(blocks[i], lookup.key);
+                table.aim_closer(aims[i], lookup.key);
             }
         }
         for (i, lookup) in lookups.iter().enumerate() {
             let Some(table) = tables[i] else { continue };
-            self.results[i] = match table.get_from(blocks[i], lookup.key, self.read) {
+            self.results[i] = match table.get_aimed(aims[i], lookup.key, lookup.hash, self.read) {
                 Ok(None) => None,
                 Ok(Some((seq_type, value))) => {
                     Some(Ok(seq_type.is_put().then_some(Found::Table(table, value))))

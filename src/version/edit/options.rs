@@ -26,6 +26,7 @@ pub(super) fn encode(options: &ColumnFamilyOptions, out: &mut Vec<u8>) {
         level0_file_trigger,
         level_base_bytes,
         level_multiplier,
+        point_index,
     } = options;
     put_varint(out, *write_buffer_bytes as u64);
     put_varint(out, *max_write_buffers as u64);
@@ -36,6 +37,7 @@ pub(super) fn encode(options: &ColumnFamilyOptions, out: &mut Vec<u8>) {
     put_varint(out, *level0_file_trigger as u64);
     put_varint(out, *level_base_bytes);
     put_varint(out, u64::from(*level_multiplier));
+    out.push(u8::from(*point_index));
 }
 
 /// Reads the fields from hostile bytes.
@@ -51,6 +53,7 @@ pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<ColumnFamilyOptions, &'s
         level0_file_trigger: cursor.varint_usize().ok_or(CUT_OFF)?,
         level_base_bytes: cursor.varint().ok_or(CUT_OFF)?,
         level_multiplier: cursor.varint().and_then(|n| n.try_into().ok()).ok_or(CUT_OFF)?,
+        point_index: cursor.u8().is_none_or(|yes| yes != 0),
     };
     options.check()?;
     Ok(options)
@@ -94,6 +97,7 @@ mod tests {
             .level0_file_trigger(9)
             .level_base_bytes(1 << 40)
             .level_multiplier(300)
+            .point_index(false)
     }
 
     #[test]
@@ -104,13 +108,17 @@ mod tests {
             &[0, 0, 0, 0, 0, 0, 0x29, 0x40],
             &[0x80, 4, 0x81, 0x20, 9],
             &[0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0xac, 2],
+            &[0],
         ];
         let golden = golden.concat();
         assert_eq!(encoded(&special()), golden);
         assert_eq!(decoded(&golden), Ok(special()));
         // Fields of a later version follow.
         assert_eq!(decoded(&[&golden[..], &[0xff; 20]].concat()), Ok(special()));
-        for len in 0..golden.len() {
+        // Of an earlier version, which had no `point_index`.
+        let cut = &golden[..golden.len() - 1];
+        assert_eq!(decoded(cut), Ok(special().point_index(true)));
+        for len in 0..cut.len() {
             assert!(decoded(&golden[..len]).is_err(), "{len} bytes");
         }
     }
@@ -146,7 +154,7 @@ mod tests {
         assert!(decoded(&bytes).unwrap_err().contains("number of levels"));
         // A multiplier beyond 32 bits is not cut to what fits.
         let mut bytes = encoded(&special().level_multiplier(10));
-        bytes.pop();
+        bytes.truncate(bytes.len() - 2);
         put_varint(&mut bytes, (1 << 32) + 10);
         assert!(decoded(&bytes).is_err());
     }

@@ -1,0 +1,64 @@
+//! Read-only memory for structures whose unit is a cache line.
+//!
+//! The lines are aligned, so that one of them is one miss, and large structures
+//! lie in huge pages, so that the miss is not two: a table's filter is far
+//! larger than what the first-level TLB covers in small pages.
+
+use super::Region;
+use super::mmap::HUGE_PAGE;
+
+/// Length of a cache line, in bytes.
+pub(crate) const LINE_LEN: usize = 64;
+
+/// One line.
+pub(crate) type Line = [u8; LINE_LEN];
+
+/// Aligned lines in memory of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    region: Region,
+    /// Where the first line is.
+    start: usize,
+    /// Bytes of all lines.
+    len: usize,
+}
+
+impl Lines {
+    /// Copies all whole lines of `bytes`.
+    pub(crate) fn copy_of(bytes: &[u8]) -> Lines {
+        let len = bytes.len() / LINE_LEN * LINE_LEN;
+        let bytes = &bytes[..len];
+        // From half a huge page on the memory that rounding up wastes is less
+        // than what is used.
+        let huge = (len >= HUGE_PAGE / 2).then(|| Region::huge_copy_of(bytes).ok()).flatten();
+        if let Some(region) = huge {
+            return Lines { region, start: 0, len };
+        }
+        let mut memory: Vec<u8> = Vec::with_capacity(len + LINE_LEN);
+        let start = memory.as_ptr().align_offset(LINE_LEN).min(LINE_LEN);
+        memory.resize(start, 0);
+        memory.extend_from_slice(bytes);
+        Lines { region: Region::from_vec(memory), start, len }
+    }
+
+    /// The lines.
+    #[inline]
+    pub(crate) fn get(&self) -> &[Line] {
+        self.region.as_slice()[self.start..self.start + self.len].as_chunks().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_copied_and_aligned_at_every_size() {
+        let bytes: Vec<u8> = (0..5 << 20).map(|i: u32| (i.wrapping_mul(97) >> 5) as u8).collect();
+        for len in [0, 63, 64, 100, 128, 4096, HUGE_PAGE / 2, HUGE_PAGE + 64, bytes.len()] {
+            let lines = Lines::copy_of(&bytes[..len]);
+            assert_eq!(lines.get().as_flattened(), &bytes[..len / LINE_LEN * LINE_LEN]);
+            assert!(lines.get().is_empty() || lines.get().as_ptr().addr() % LINE_LEN == 0);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The point index: from the hash of a user key to the place of its entry.
+//!
+//! ```text
+//! line[]         64 bytes each: slot u32[16]
+//! kind u8 | probes u8 | block_bits u8 | slot_bits u8
+//! block_len u32 | per_block u16 | key_len u16 | value_len u16 | zero u16
+//! ```
+//!
+//! 1. Only tables whose blocks are all alike have one: each entry is a put of
+//!    sequence 0, all keys have one length and all values another, and every
+//!    block but the last has the same number of entries and of pages. So block
+//!    and number give the address of an entry without a look at the block, and
+//!    a lookup costs two misses: a line here, and the entry.
+//! 2. A slot is `tag | block | number of the entry in it`, from the top bit
+//!    down; 0 is a free slot. The tag is the top of the hash's low half, at
+//!    least 1. The line is chosen by its high half, as that of a bloom filter.
+//! 3. Lines fill from slot 0 on. A key whose line is full goes to the next one;
+//!    every key is in one of the `probes` lines from its own on.
+//! 4. It is a filter as well, of about 0.2 % false positives, and takes the
+//!    bloom filter's place. A slot is a hint: the reader compares the key.
+
+use super::format::{BLOCK_HEADER_LEN, BLOCK_LEN_MAX};
+use crate::env::lines::{LINE_LEN, Line, Lines};
+use crate::filter::bloom::line_of;
+use crate::util::coding::Cursor;
+use crate::util::prefetch::prefetch;
+
+const SLOTS: usize = LINE_LEN / 4;
+/// Slots of a line that are used on average.
+const FILL: usize = 12;
+/// A key is in one of this many lines from its own on.
+const PROBES_MAX: usize = 64;
+/// With fewer bits of tag, too many other keys would be looked at.
+const TAG_BITS_MIN: u32 = 10;
+const KIND: u8 = 1;
+const TRAILER_LEN: usize = 16;
+
+/// What all blocks of a table have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Entries of a block; the last one may have fewer.
+    pub(super) per_block: usize,
+    pub(super) key_len: usize,
+    pub(super) value_len: usize,
+}
+
+/// Finds out while a table is written whether its blocks are alike.
+#[derive(Debug)]
+pub(super) struct ShapeWatch {
+    /// The index may be one part in this many of the data.
+    parts: u64,
+    /// Of the first block: its shape, and from its start to that of the next.
+    first: Option<(Shape, usize)>,
+    blocks: usize,
+    /// The block seen last was smaller than the first: no other may follow.
+    ended: bool,
+    broken: bool,
+}
+
+impl ShapeWatch {
+    pub(super) fn new(parts: u64) -> ShapeWatch {
+        ShapeWatch { parts, first: None, blocks: 0, ended: false, broken: false }
+    }
+
+    /// Length of the point index if no block to come is unlike the others.
+    pub(super) fn encoded_len(&self, entries: usize, data_len: u64) -> Option<usize> {
+        let len = entries.div_ceil(FILL) * LINE_LEN;
+        (!self.broken && len as u64 * self.parts <= data_len).then_some(len + TRAILER_LEN)
+    }
+
+    /// The next block takes `len` bytes with its padding; `shape` is `None` if
+    /// its entries are not alike.
+    pub(super) fn block(&mut self, shape: Option<Shape>, len: usize) {
+        self.blocks += 1;
+        let Some(shape) = shape.filter(|_| !self.ended) else {
+            self.broken = true;
+            return;
+        };
+        let (first, first_len) = *self.first.get_or_insert((shape, len));
+        let same = Shape { per_block: first.per_block, ..shape } == first;
+        self.broken |= !same || shape.per_block > first.per_block || len > first_len;
+        self.ended = (shape.per_block, len) != (first.per_block, first_len);
+    }
+
+    /// The encoded point index of a table with these hashes, in the order of
+    /// its keys, if it can have one that is worth its space.
+    pub(super) fn build(&self, hashes: &[u64], data_len: u64) -> Option<Vec<u8>> {
+        let (shape, block_len) = self.first.filter(|_| !self.broken)?;
+        let bits = |n: usize| usize::BITS - (n - 1).leading_zeros();
+        let (block_bits, slot_bits) = (bits(self.blocks), bits(shape.per_block));
+        let place_bits = block_bits + slot_bits;
+        let count = self.encoded_len(hashes.len(), data_len)? / LINE_LEN;
+        if place_bits + TAG_BITS_MIN > u32::BITS || u32::try_from(count).is_err() {
+            return None;
+        }
+        let mut lines = vec![[0_u32; SLOTS]; count];
+        let mut probes = 1;
+        for (i, hash) in hashes.iter().enumerate() {
+            let place = (i / shape.per_block) << slot_bits | i % shape.per_block;
+            let slot = tag(*hash, place_bits) | place as u32;
+            let home = line_of(*hash, count);
+            let distance = (0..PROBES_MAX.min(count))
+                .find(|distance| lines[(home + distance) % count][SLOTS - 1] == 0)?;
+            let line = &mut lines[(home + distance) % count];
+            *line.iter_mut().find(|slot| **slot == 0)? = slot;
+            probes = probes.max(distance + 1);
+        }
+        let mut out: Vec<u8> =
+            lines.as_flattened().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        out.extend([KIND, probes as u8, block_bits as u8, slot_bits as u8]);
+        out.extend((block_len as u32).to_le_bytes());
+        for n in [shape.per_block, shape.key_len, shape.value_len, 0] {
+            out.extend(u16::try_from(n).ok()?.to_le_bytes());
+        }
+        Some(out)
+    }
+}
+
+/// The tag of a slot, in its place above `place_bits`.
+#[inline]
+fn tag(hash: u64, place_bits: u32) -> u32 {
+    let tag = hash as u32 >> place_bits << place_bits;
+    if tag == 0 { 1 << place_bits } else { tag }
+}
+
+/// A point index in owned memory.
+#[derive(Debug)]
+pub(super) struct PointIndex {
+    lines: Lines,
+    probes: u32,
+    place_bits: u32,
+    slot_bits: u32,
+    shape: Shape,
+    /// From one block to the next.
+    block_len: usize,
+    last_block: usize,
+    /// Entries of the last block.
+    in_last: usize,
+}
+
+impl PointIndex {
+    /// Copies the encoded point index of a table with `entries` entries in
+    /// blocks that start at `offsets`. `Ok(None)`: a kind that this build does
+    /// not know.
+    pub(super) fn decode(
+        bytes: &[u8],
+        entries: u64,
+        mut offsets: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<Option<PointIndex>, &'static str> {
+        const IMPOSSIBLE: &str = "impossible point index";
+        let (lines, trailer) = bytes.split_last_chunk::<TRAILER_LEN>().ok_or(IMPOSSIBLE)?;
+        let [kind, probes, block_bits, slot_bits, rest @ ..] = trailer;
+        if *kind != KIND {
+            return Ok(None);
+        }
+        let mut rest = Cursor::new(rest);
+        let block_len = rest.u32().ok_or(IMPOSSIBLE)? as usize;
+        let mut number = || rest.u16().map(usize::from).ok_or(IMPOSSIBLE);
+        let shape = Shape { per_block: number()?, key_len: number()?, value_len: number()? };
+        let count = lines.len() / LINE_LEN;
+        let place_bits = u32::from(*block_bits) + u32::from(*slot_bits);
+        let blocks = offsets.len();
+        let whole = (blocks as u64).checked_sub(1).ok_or(IMPOSSIBLE)? * shape.per_block as u64;
+        let in_last = entries.checked_sub(whole).ok_or(IMPOSSIBLE)?;
+        if count == 0
+            || !lines.len().is_multiple_of(LINE_LEN)
+            || count > u32::MAX as usize
+            || !(1..=PROBES_MAX).contains(&usize::from(*probes))
+            || place_bits + TAG_BITS_MIN > u32::BITS
+            || !(1..=shape.per_block as u64).contains(&in_last)
+            || block_len > BLOCK_LEN_MAX
+            || !offsets.all({
+                let mut expected = 0;
+                move |offset| {
+                    let fits = offset == expected;
+                    expected += block_len as u64;
+                    fits
+                }
+            })
+        {
+            return Err(IMPOSSIBLE);
+        }
+        Ok(Some(PointIndex {
+            lines: Lines::copy_of(lines),
+            probes: u32::from(*probes),
+            place_bits,
+            slot_bits: u32::from(*slot_bits),
+            shape,
+            block_len,
+            last_block: blocks - 1,
+            in_last: in_last as usize,
+        }))
+    }
+
+    /// The shape of block `i`.
+    pub(super) fn shape(&self, i: usize) -> Shape {
+        let per_block = if i == self.last_block { self.in_last } else { self.shape.per_block };
+        Shape { per_block, ..self.shape }
+    }
+
+    /// Length of every key.
+    #[inline]
+    pub(super) fn key_len(&self) -> usize {
+        self.shape.key_len
+    }
+
+    /// Where in the file an entry of block `block` starts, and its length.
+    #[inline]
+    pub(super) fn entry(&self, block: usize, slot: usize) -> (usize, usize) {
+        let n = if block == self.last_block { self.in_last } else { self.shape.per_block };
+        let len = self.shape.key_len + self.shape.value_len;
+        (block * self.block_len + BLOCK_HEADER_LEN + 4 * n + slot * len, len)
+    }
+
+    /// Starts fetching what [`find`](Self::find) will read.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        let lines = self.lines.get();
+        prefetch(&lines[line_of(hash, lines.len())]);
+    }
+
+    /// Calls `visit` with block and number of each entry whose key may have
+    /// this hash, until it returns something.
+    #[inline]
+    pub(super) fn find<R>(
+        &self,
+        hash: u64,
+        mut visit: impl FnMut(usize, usize) -> Option<R>,
+    ) -> Option<R> {
+        let lines = self.lines.get();
+        let tag = tag(hash, self.place_bits);
+        let mut at = line_of(hash, lines.len());
+        for _ in 0..self.probes {
+            let line = &lines[at];
+            let mut hits = self.hits(line, tag);
+            while hits != 0 {
+                let place = slot(line, hits.trailing_zeros() as usize) ^ tag;
+                let (block, number) = (place >> self.slot_bits, place & !(!0 << self.slot_bits));
+                if let Some(found) = visit(block as usize, number as usize) {
+                    return Some(found);
+                }
+                hits &= hits - 1;
+            }
+            if slot(line, SLOTS - 1) == 0 {
+                return None;
+            }
+            at = if at + 1 == lines.len() { 0 } else { at + 1 };
+        }
+        None
+    }
+
+    /// The slots of a line with this tag, one bit each.
+    #[inline]
+    fn hits(&self, line: &Line, tag: u32) -> u32 {
+        // No early exit: the compiler compares a vector of slots at a time.
+        let hit = |i| u32::from((slot(line, i) ^ tag) >> self.place_bits == 0) << i;
+        (0..SLOTS).map(hit).fold(0, |hits, hit| hits | hit)
+    }
+}
+
+#[inline]
+fn slot(line: &Line, i: usize) -> u32 {
+    u32::from_le_bytes(line.as_chunks().0[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::key::hash_key;
+    use proptest::prelude::*;
+
+    const SHAPE: Shape = Shape { per_block: 31, key_len: 8, value_len: 120 };
+
+    fn hashes(n: u64) -> Vec<u64> {
+        (0..n).map(|i| hash_key(&i.to_be_bytes())).collect()
+    }
+
+    fn built(n: u64) -> Option<Vec<u8>> {
+        let mut watch = ShapeWatch::new(1);
+        let mut left = n as usize;
+        while left > 0 {
+            let per_block = left.min(31);
+            watch.block(Some(Shape { per_block, ..SHAPE }), 4096);
+            left -= per_block;
+        }
+        let bytes = watch.build(&hashes(n), 64 + n * 128);
+        assert_eq!(bytes.as_ref().map(Vec::len), watch.encoded_len(n as usize, 64 + n * 128));
+        bytes
+    }
+
+    fn decoded(n: u64, bytes: &[u8]) -> PointIndex {
+        let offsets = (0..n.div_ceil(31)).map(|i| i * 4096).collect::<Vec<_>>();
+        PointIndex::decode(bytes, n, offsets.into_iter()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn every_key_is_found_where_it_is_and_few_others_are() {
+        for n in [1, 2, 13, 31, 32, 1000, 200_000] {
+            let index = decoded(n, &built(n).unwrap());
+            for (i, hash) in hashes(n).into_iter().enumerate() {
+                let found = index.find(hash, |block, number| {
+                    (block * 31 + number == i).then_some(index.entry(block, number))
+                });
+                let heads =
+                    if i / 31 == (n as usize - 1) / 31 { (n as usize - 1) % 31 + 1 } else { 31 };
+                assert_eq!(found, Some((i / 31 * 4096 + 16 + 4 * heads + i % 31 * 128, 128)));
+            }
+            let strangers = hashes(3 * n).into_iter().skip(n as usize);
+            let taken = strangers.filter(|h| index.find(*h, |_, _| Some(())).is_some()).count();
+            println!("{n} keys: {taken} false positives in {}", 2 * n);
+            assert!(taken as f64 <= 1.0 + 0.004 * 2.0 * n as f64, "{taken} of {}", 2 * n);
+        }
+    }
+
+    #[test]
+    fn blocks_that_differ_have_none() {
+        let alike = |per_block| Some(Shape { per_block, ..SHAPE });
+        let build = |blocks: &[(Option<Shape>, usize)]| {
+            let mut watch = ShapeWatch::new(20);
+            blocks.iter().for_each(|(shape, len)| watch.block(*shape, *len));
+            let n: usize = blocks.iter().map(|(shape, _)| shape.map_or(1, |s| s.per_block)).sum();
+            watch.build(&hashes(n as u64), 1 << 20)
+        };
+        assert!(build(&[(alike(31), 4096), (alike(31), 4096), (alike(3), 400)]).is_some());
+        assert!(build(&[(alike(31), 4096), (alike(3), 4096), (alike(31), 4096)]).is_none());
+        assert!(build(&[(alike(31), 4096), (alike(31), 8192)]).is_none());
+        assert!(build(&[(alike(31), 4096), (alike(32), 4096)]).is_none());
+        assert!(build(&[(alike(31), 4096), (None, 4096)]).is_none());
+        let other = Some(Shape { key_len: 9, ..SHAPE });
+        assert!(build(&[(alike(31), 4096), (other, 4096)]).is_none());
+        assert!(build(&[]).is_none());
+        // More than a twentieth of the table.
+        let mut small = ShapeWatch::new(20);
+        small.block(alike(31), 4096);
+        assert!(small.build(&hashes(31), 3 * 64 * 20 - 1).is_none());
+        assert!(small.build(&hashes(31), 3 * 64 * 20).is_some());
+    }
+
+    #[test]
+    fn the_encoding_is_frozen() {
+        let bytes = built(100).unwrap();
+        assert_eq!(bytes.len(), 9 * LINE_LEN + TRAILER_LEN);
+        let trailer = [1, 1, 2, 5, 0, 16, 0, 0, 31, 0, 8, 0, 120, 0, 0, 0];
+        assert_eq!(bytes[9 * LINE_LEN..], trailer);
+        assert_eq!(hash_key(&bytes), GOLDEN_HASH);
+        let mut other = bytes;
+        other[9 * LINE_LEN] = 9;
+        assert!(PointIndex::decode(&other, 100, [0].into_iter()).unwrap().is_none());
+    }
+    const GOLDEN_HASH: u64 = 17958959851199387047;
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(
+            mut bytes: Vec<u8>, trailer: [u8; 15], entries: u64, blocks in 0_u64..4, hash: u64,
+        ) {
+            let offsets = |len: u64| (0..blocks).map(move |i| i * len).collect::<Vec<_>>();
+            let len = u64::from(u32::from_le_bytes([trailer[3], trailer[4], trailer[5], trailer[6]]));
+            bytes.resize(bytes.len().next_multiple_of(LINE_LEN), 0);
+            bytes.push(KIND);
+            bytes.extend(trailer);
+            let per_block = u64::from(u16::from_le_bytes([trailer[7], trailer[8]]));
+            for entries in [entries, blocks * per_block] {
+                let index = PointIndex::decode(&bytes, entries, offsets(len).into_iter());
+                if let Ok(Some(index)) = index {
+                    index.find(hash, |block, number| {
+                        index.entry(block, number);
+                        None::<()>
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Tables with a point index.
+
+use super::super::format::{FOOTER_LEN, Footer, META_POINTS, read_meta};
+use super::*;
+use crate::util::checksum::checksum;
+use crate::util::coding::Cursor;
+
+fn entries(n: usize) -> Vec<Entry> {
+    (0..n).map(|i| put(format!("{:012}", 3 * i), 0, format!("value {i:090}"))).collect()
+}
+
+fn every_way_to_read() -> impl Iterator<Item = TableReadOptions> {
+    use VerifyChecksums::{EveryRead, FirstTouch, Never};
+    let modes = [ReadMode::Mmap, ReadMode::Pread].into_iter();
+    modes.flat_map(|mode| {
+        [FirstTouch, EveryRead, Never].map(|verify| TableReadOptions {
+            verify,
+            mode,
+            ..read_options()
+        })
+    })
+}
+
+#[test]
+fn keys_are_found_and_others_are_not() {
+    for n in [1, 30, 31, 5000] {
+        let (env, entries) = (MemEnv::default(), entries(n));
+        let summary = write(&env, &entries, options(Compression::None, 4096));
+        for options in every_way_to_read() {
+            let path = Path::new(PATH);
+            let sum = Some(summary.meta_checksum);
+            let table = Table::open(&env, path, 7, summary.file_size, sum, options).unwrap();
+            assert!(table.has_points());
+            // The first time every block is touched, the second time none is.
+            for _ in 0..2 {
+                for (key, value) in &entries {
+                    let found = get(&table, &key.user_key, SeqType::for_read(0)).unwrap();
+                    assert_eq!(found, Some((key.seq_type, value.clone())));
+                }
+                for i in 0..2 * n {
+                    let absent = format!("{:012}", 3 * i + 1);
+                    assert_eq!(get(&table, absent.as_bytes(), SeqType::NEWEST).unwrap(), None);
+                    assert_eq!(
+                        get(&table, &absent.as_bytes()[1..], SeqType::NEWEST).unwrap(),
+                        None
+                    );
+                }
+                assert_eq!(get(&table, b"", SeqType::NEWEST).unwrap(), None);
+            }
+            table.verify_all().unwrap();
+        }
+    }
+}
+
+#[test]
+fn tables_that_cannot_have_one_have_a_filter() {
+    let has_points = |entries: &[Entry], options| build(entries, options).has_points();
+    let plain = options(Compression::None, 4096);
+    assert!(has_points(&entries(100), plain));
+    assert!(!has_points(&entries(100), TableOptions { point_index: None, ..plain }));
+    assert!(!has_points(&entries(100), TableOptions { bloom_bits_per_key: 0.0, ..plain }));
+    assert!(!has_points(&entries(100), options(Compression::Lz4, 4096)));
+    for (at, other) in [
+        (50, put(format!("{:012}", 3 * 50), 1, format!("value {:090}", 50))),
+        (99, entry(format!("{:012}", 3 * 99), 0, ValueType::Delete, "")),
+        (0, put(format!("{:012}", 0), 0, "short")),
+        (99, put(format!("{:013}", 3 * 990), 0, format!("value {:090}", 50))),
+        (70, put(format!("{:012}", 3 * 70), 0, vec![1; 200_000])),
+    ] {
+        let mut entries = entries(100);
+        entries[at] = other;
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let table = build(&entries, plain);
+        assert!(!table.has_points(), "{at}");
+        for (key, value) in &entries {
+            let found = get(&table, &key.user_key, SeqType::NEWEST).unwrap();
+            assert_eq!(found, Some((key.seq_type, value.clone())));
+        }
+    }
+}
+
+/// Changes the point index and makes the checksums right again.
+fn forge(bytes: &mut [u8], change: impl FnOnce(&mut [u8])) {
+    let footer = Footer::decode(bytes).unwrap();
+    let at = footer.meta_index.offset as usize;
+    let meta_index = bytes[at..at + footer.meta_index.len as usize].to_vec();
+    let mut cursor = Cursor::new(&meta_index);
+    while let Some((name, handle, _)) = read_meta(&mut cursor) {
+        if name == META_POINTS {
+            let start = handle.offset as usize;
+            change(&mut bytes[start..start + handle.len as usize]);
+            let sum = checksum(&[&bytes[start..start + handle.len as usize]]);
+            let line_end = at + meta_index.len() - cursor.rest().len();
+            bytes[line_end - 4..line_end].copy_from_slice(&sum.to_le_bytes());
+            break;
+        }
+    }
+    let end = bytes.len() - FOOTER_LEN;
+    let sum = checksum(&[
+        &bytes[end..end + 36],
+        &bytes[at..at + footer.meta_index.len as usize],
+        &bytes[footer.index.offset as usize..][..footer.index.len as usize],
+    ]);
+    bytes[end + 36..end + 40].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[test]
+fn a_point_index_that_leads_astray_is_found_by_verification() {
+    let (env, entries) = (MemEnv::default(), entries(200));
+    let summary = write(&env, &entries, options(Compression::None, 4096));
+    let bytes = env.read(Path::new(PATH)).unwrap();
+    let open = |change: &dyn Fn(&mut [u8])| {
+        let mut forged = bytes.clone();
+        forge(&mut forged, change);
+        env.files.lock().insert(PATH.into(), forged);
+        Table::open(&env, Path::new(PATH), 7, summary.file_size, None, read_options())
+    };
+    open(&|_| {}).unwrap().verify_all().unwrap();
+    // Another entry, another block, a block that there is not, another tag.
+    for bit in [0, 5, 7, 31] {
+        let table = open(&|points| points[bit / 8] ^= 1 << (bit % 8)).unwrap();
+        assert!(matches!(table.verify_all(), Err(Error::Corruption { .. })), "bit {bit}");
+        // No read panics or returns another key's value.
+        for (key, value) in &entries {
+            if let Ok(Some(found)) = get(&table, &key.user_key, SeqType::NEWEST) {
+                assert_eq!(found, (key.seq_type, value.clone()));
+            }
+        }
+    }
+    let trailer = |at: usize, byte: u8| {
+        open(&move |points: &mut [u8]| {
+            let len = points.len();
+            points[len - 16 + at] = byte;
+        })
+    };
+    for (at, byte) in [(1, 0), (1, 65), (2, 30), (4, 1), (8, 0), (8, 1), (8, 200)] {
+        assert!(matches!(trailer(at, byte), Err(Error::Corruption { .. })), "{at}: {byte}");
+    }
+    // Other lengths: the first touch of a block sees it.
+    for (at, byte) in [(10, 11), (12, 95)] {
+        let table = trailer(at, byte).unwrap();
+        assert!(matches!(table.verify_all(), Err(Error::Corruption { .. })));
+        for (key, _) in &entries {
+            assert!(!matches!(get(&table, &key.user_key, SeqType::NEWEST), Ok(Some(_))));
+        }
+    }
+    // A kind of later versions is ignored.
+    assert!(!trailer(0, 9).unwrap().has_points());
+}
