@@ -153,10 +153,10 @@ impl ColumnFamilyOptions {
         self
     }
 
-    /// Whether tables at the bottom of the tree get a point index in place of
-    /// their filter (default yes): a hash table that leads from a key to its
-    /// entry, two cache misses away, and has fewer false positives. It takes
-    /// about 5 bytes a key on disk and in memory. Only uncompressed tables whose
+    /// Whether tables at the bottom of the tree get a point index beside their
+    /// filter (default yes): a hash table that leads from a key to its entry,
+    /// two cache misses away. It takes about 4.6 bytes a key on disk and in
+    /// memory. Only uncompressed tables whose
     /// keys all have one length, and values too, can have it, and only if it is
     /// at most a twentieth of their size; not with
     /// [`bloom_bits_per_key(0.0)`](Self::bloom_bits_per_key).

@@ -49,8 +49,8 @@ pub(crate) struct TableOptions {
     pub(crate) compression: Compression,
     /// 0 writes no filter.
     pub(crate) bloom_bits_per_key: f64,
-    /// A point index takes the filter's place if the table can have one that is
-    /// at most one part in this many of its data.
+    /// Beside the filter there is a point index if the table can have one that
+    /// is at most one part in this many of its data.
     pub(crate) point_index: Option<u64>,
     /// Target size of an uncompressed block.
     pub(crate) block_bytes: usize,
@@ -119,7 +119,6 @@ impl TableBuilder {
             compressor: Compressor::new(options.compression),
             block: BlockBuilder::default(),
             index: IndexBuilder::default(),
-            // In place of a filter, in tables that are read in place.
             points: options
                 .point_index
                 .filter(|_| filter.is_some() && options.compression == Compression::None)
@@ -220,11 +219,9 @@ impl TableBuilder {
     /// Bytes that the file would have if it were finished now, about.
     pub(crate) fn estimated_size(&self) -> u64 {
         let filter = self.filter.as_ref().map_or(0, |filter| {
-            let points = self
-                .points
-                .as_ref()
-                .and_then(|points| points.encoded_len(filter.len(), self.file.len()));
-            points.unwrap_or_else(|| filter.encoded_len())
+            let points = self.points.as_ref();
+            let points = points.and_then(|p| p.encoded_len(filter.len(), self.file.len()));
+            filter.encoded_len() + points.unwrap_or(0)
         });
         let block = if self.block.is_empty() { 0 } else { self.block.len() };
         self.file.len() + (block + filter + self.index.encoded_len()) as u64
@@ -251,10 +248,10 @@ impl TableBuilder {
         if let Some(filter) = self.filter.take() {
             let data_bytes = self.properties.data_bytes;
             let points = self.points.as_ref();
-            match points.and_then(|watch| watch.build(filter.hashes(), data_bytes)) {
-                Some(points) => self.write_meta(META_POINTS, &points, &mut meta_index)?,
-                None => self.write_meta(META_FILTER, &filter.build(), &mut meta_index)?,
+            if let Some(points) = points.and_then(|p| p.build(filter.hashes(), data_bytes)) {
+                self.write_meta(META_POINTS, &points, &mut meta_index)?;
             }
+            self.write_meta(META_FILTER, &filter.build(), &mut meta_index)?;
         }
         self.write_meta(META_PROPERTIES, &self.properties.encode(), &mut meta_index)?;
         let meta_handle = self.write(&meta_index)?;

@@ -22,8 +22,8 @@
 //!    that goes through the block cache, as compressed ones do. So the lookup in
 //!    a mapped table pays nothing for it, and the same block code serves both.
 //!    Rule 3 is then about each read from the file, not the first.
-//! 8. A table with a point index is asked by it alone: the entry is found from
-//!    the hash of its key, and the block is looked at only before its first
+//! 8. In a table with a point index the entry is found from the hash of its
+//!    key, without the index of blocks, and the block is looked at only before its first
 //!    touch, which checks that it is of the shape that the address assumes.
 
 use std::borrow::Cow;
@@ -221,10 +221,7 @@ impl Table {
     /// False only if the table has no entry of a key with this hash.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        match &self.points {
-            Some(points) => points.find(hash, |_, _| Some(())).is_some(),
-            None => self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash)),
-        }
+        self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
     }
 
     /// The newest version of `key` (whose hash is `hash`) at or before `read`.
@@ -236,9 +233,14 @@ impl Table {
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
         if let Some(points) = &self.points {
-            self.get_by(points, key, hash, read)
-        } else if self.may_contain(hash) {
-            self.get_from(self.locate(key), key, read)
+            // Two misses at once: most keys that are asked for are there.
+            points.prefetch(hash);
+        }
+        if self.may_contain(hash) {
+            match &self.points {
+                Some(points) => self.get_by(points, key, hash, read),
+                None => self.get_from(self.locate(key), key, read),
+            }
         } else {
             Ok(None)
         }
@@ -296,10 +298,11 @@ impl Table {
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub(crate) fn prefetch_filter(&self, hash: u64) {
+        if let Some(filter) = &self.filter {
+            filter.prefetch(hash);
+        }
         if let Some(points) = &self.points {
             points.prefetch(hash);
-        } else if let Some(filter) = &self.filter {
-            filter.prefetch(hash);
         }
     }
 
@@ -482,13 +485,11 @@ impl Table {
     /// Whether the filter has a key with this hash, and the point index that it
     /// is entry `number` of block `i`.
     pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
-        match &self.points {
-            Some(points) => {
-                let place = (i, number as usize);
+        let place = (i, number as usize);
+        self.may_contain(hash)
+            && self.points.as_ref().is_none_or(|points| {
                 points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
-            }
-            None => self.may_contain(hash),
-        }
+            })
     }
 
     /// Checks that a block has the shape that the point index counts on.
