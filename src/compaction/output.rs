@@ -84,17 +84,20 @@ pub(crate) struct OutputWriter<'a> {
 }
 
 impl<'a> OutputWriter<'a> {
+    /// `nothing_below`: no deeper level has a key of the output's range, so that
+    /// most lookups of its keys end here.
     pub(crate) fn new(
         context: &'a TableContext,
         family: &ColumnFamilyOptions,
         origin: &'a Origin,
         level: usize,
         target_bytes: u64,
+        nothing_below: bool,
     ) -> OutputWriter<'a> {
         let options = TableOptions {
             compression: family.compression[level],
             bloom_bits_per_key: family.bloom_bits_per_key,
-            point_index: family.point_index.then_some(POINT_INDEX_PARTS),
+            point_index: (family.point_index && nothing_below).then_some(POINT_INDEX_PARTS),
             block_bytes: family.block_bytes,
         };
         OutputWriter { context, options, origin, target_bytes, current: None, finished: vec![] }
@@ -208,7 +211,7 @@ mod tests {
         };
         context.env.create_dir(&context.dir).unwrap();
         let (options, origin) = (ColumnFamilyOptions::default(), Origin::default());
-        let mut output = OutputWriter::new(&context, &options, &origin, 0, u64::MAX);
+        let mut output = OutputWriter::new(&context, &options, &origin, 0, u64::MAX, false);
         for (i, key) in ["a", "b", "c"].into_iter().enumerate() {
             let seq_type = SeqType::new(10 + i as u64, ValueType::Put);
             output.add(InternalKeyRef::new(key.as_bytes(), seq_type), b"value").unwrap();

@@ -62,7 +62,9 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
     let mut overlap = Overlap::new(&plan.grandparents);
     let target = options.target_file_bytes;
-    let mut output = OutputWriter::new(context, options, origin, plan.output_level, target);
+    let bottommost = plan.grandparents.is_empty();
+    let mut output =
+        OutputWriter::new(context, options, origin, plan.output_level, target, bottommost);
     let mut count = 0usize;
     while entries.valid() {
         let key = entries.user_key();

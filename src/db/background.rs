@@ -252,7 +252,10 @@ impl Core {
             covers_seq: imm.last_sequence,
             ..Origin::default()
         };
-        let file = flush::flush(&self.context, family.options(), &origin, &imm.mem, snapshots)?;
+        let below = Arc::clone(&family.view().cell().acquire().version);
+        let options = family.options();
+        let file =
+            flush::flush(&self.context, options, &origin, &imm.mem, snapshots, Some(&below))?;
         let log_number = pipeline.log_needed_without(family.id(), id);
         let mut edit = FamilyEdit::new(family.id());
         edit.flushed_sequence = Some(imm.last_sequence);

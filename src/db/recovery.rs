@@ -232,7 +232,8 @@ impl<'a> Replay<'a> {
         let Some(mem) = self.filling.remove(&family) else { return Ok(()) };
         if self.to_tables {
             let Some(known) = self.families.get(&family) else { return Ok(()) };
-            let file = flush::flush(self.context, known.options, &known.origin, &mem, vec![])?;
+            let file =
+                flush::flush(self.context, known.options, &known.origin, &mem, vec![], None)?;
             self.tables.entry(family).or_default().extend(file);
         } else {
             self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));

@@ -112,7 +112,7 @@ impl Repair {
         let runs = files.iter().map(|f| RunIter::Table(f.table().iter(false))).collect();
         let mut entries = MergingIter::new(runs, PrefixMap::default());
         let target = options.target_file_bytes;
-        let mut output = OutputWriter::new(&self.context, &options, &origin, LAST, target);
+        let mut output = OutputWriter::new(&self.context, &options, &origin, LAST, target, true);
         let mut filter = VersionFilter::new(Vec::new());
         entries.seek_to_first()?;
         while entries.valid() {

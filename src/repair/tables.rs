@@ -196,7 +196,8 @@ impl Repair {
         found: &mut Salvaged,
     ) -> Result<Vec<Arc<FileMeta>>> {
         let options = self.family_options(origin.family);
-        let mut output = OutputWriter::new(&self.context, &options, origin, LEVELS - 1, u64::MAX);
+        let mut output =
+            OutputWriter::new(&self.context, &options, origin, LEVELS - 1, u64::MAX, true);
         let mut last: Option<InternalKey> = None;
         *found = salvage(&**self.env(), path, &mut |key, value| {
             // Blocks in each other's place: what they hold is right, only not

@@ -218,10 +218,11 @@ impl<'a> Block<'a> {
     /// The shape that a point index counts on, if the block is of that kind.
     pub(super) fn shape(&self) -> Option<Shape> {
         let Layout { n, key_len, value_len, flags, .. } = self.layout;
-        (flags == BLOCK_FIXED_KEYS | BLOCK_FIXED_VALUES).then_some(Shape {
+        (flags & !BLOCK_SEQS == BLOCK_FIXED_KEYS | BLOCK_FIXED_VALUES).then_some(Shape {
             per_block: n as usize,
             key_len: key_len.into(),
             value_len: value_len.into(),
+            seqs: flags & BLOCK_SEQS != 0,
         })
     }
 

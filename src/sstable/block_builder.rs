@@ -105,12 +105,11 @@ impl BlockBuilder {
         self.shape.n == 0
     }
 
-    /// The shape of the block if its entries are all alike, and such as stand
-    /// at the bottom of the tree.
+    /// The shape of the block if its entries are all alike.
     pub(super) fn points_shape(&self) -> Option<points::Shape> {
         let Shape { n, key_len, value_len, seqs, .. } = self.shape;
-        let alike = !self.shape.has_offsets() && !seqs;
-        alike.then_some(points::Shape { per_block: n, key_len, value_len })
+        let alike = !self.shape.has_offsets();
+        alike.then_some(points::Shape { per_block: n, key_len, value_len, seqs })
     }
 
     /// Length of the block as it is.

@@ -158,6 +158,7 @@ impl TableBuilder {
                     return Err(self.out_of_order());
                 }
                 self.properties.has_versions = true;
+                self.points = None;
             }
             Ordering::Less => return Err(self.out_of_order()),
             // The first key may be the empty one, as `last_key` is at first.

@@ -3,14 +3,16 @@
 //! ```text
 //! line[]         64 bytes each: slot u32[16]
 //! kind u8 | probes u8 | block_bits u8 | slot_bits u8
-//! block_len u32 | per_block u16 | key_len u16 | value_len u16 | zero u16
+//! block_len u32 | per_block u16 | key_len u16 | value_len u16 | seqs u16
 //! ```
 //!
-//! 1. Only tables whose blocks are all alike have one: each entry is a put of
-//!    sequence 0, all keys have one length and all values another, and every
+//! 1. Only tables whose blocks are all alike have one: each entry is the only
+//!    one of its key, all keys have one length and all values another, and every
 //!    block but the last has the same number of entries and of pages. So block
 //!    and number give the address of an entry without a look at the block, and
-//!    a lookup costs two misses: a line here, and the entry.
+//!    a lookup costs two misses: a line here, and the entry. If the blocks have
+//!    sequence numbers (all of them, or none), that of the entry is fetched at
+//!    the same time.
 //! 2. A slot is `tag | block | number of the entry in it`, from the top bit
 //!    down; 0 is a free slot. The tag is the top of the hash's low half, at
 //!    least 1. The line is chosen by its high half, as that of a bloom filter.
@@ -46,6 +48,8 @@ pub(super) struct Shape {
     pub(super) per_block: usize,
     pub(super) key_len: usize,
     pub(super) value_len: usize,
+    /// Whether the block has sequence numbers.
+    pub(super) seqs: bool,
 }
 
 /// Finds out while a table is written whether its blocks are alike.
@@ -123,7 +127,7 @@ impl ShapeWatch {
             lines.as_flattened().iter().flat_map(|slot| slot.to_le_bytes()).collect();
         out.extend([KIND, probes as u8, block_bits as u8, slot_bits as u8]);
         out.extend((block_len as u32).to_le_bytes());
-        for n in [shape.per_block, shape.key_len, shape.value_len, 0] {
+        for n in [shape.per_block, shape.key_len, shape.value_len, shape.seqs.into()] {
             out.extend(u16::try_from(n).ok()?.to_le_bytes());
         }
         Some(out)
@@ -170,13 +174,16 @@ impl PointIndex {
         let mut rest = Cursor::new(rest);
         let block_len = rest.u32().ok_or(IMPOSSIBLE)? as usize;
         let mut number = || rest.u16().map(usize::from).ok_or(IMPOSSIBLE);
-        let shape = Shape { per_block: number()?, key_len: number()?, value_len: number()? };
+        let (per_block, key_len, value_len) = (number()?, number()?, number()?);
+        let seqs = number()?;
+        let shape = Shape { per_block, key_len, value_len, seqs: seqs == 1 };
         let count = lines.len() / LINE_LEN;
         let place_bits = u32::from(*block_bits) + u32::from(*slot_bits);
         let blocks = offsets.len();
         let whole = (blocks as u64).checked_sub(1).ok_or(IMPOSSIBLE)? * shape.per_block as u64;
         let in_last = entries.checked_sub(whole).ok_or(IMPOSSIBLE)?;
-        if count == 0
+        if seqs > 1
+            || count == 0
             || !lines.len().is_multiple_of(LINE_LEN)
             || count > u32::MAX as usize
             || !(1..=PROBES_MAX).contains(&usize::from(*probes))
@@ -220,10 +227,19 @@ impl PointIndex {
 
     /// Where in the file an entry of block `block` starts, and its length.
     #[inline]
-    pub(super) fn entry(&self, block: usize, slot: usize) -> (usize, usize) {
+    pub(super) fn entry(&self, block: usize, number: usize) -> (usize, usize) {
         let n = if block == self.last_block { self.in_last } else { self.shape.per_block };
         let len = self.shape.key_len + self.shape.value_len;
-        (block * self.block_len + BLOCK_HEADER_LEN + 4 * n + slot * len, len)
+        let heads = if self.shape.seqs { 4 + 8 } else { 4 };
+        (block * self.block_len + BLOCK_HEADER_LEN + heads * n + number * len, len)
+    }
+
+    /// Where in the file its sequence and type are, if blocks have them.
+    #[inline]
+    pub(super) fn seq_type(&self, block: usize, number: usize) -> Option<usize> {
+        let n = if block == self.last_block { self.in_last } else { self.shape.per_block };
+        let at = block * self.block_len + BLOCK_HEADER_LEN + 4 * n + number * 8;
+        self.shape.seqs.then_some(at)
     }
 
     /// Starts fetching what [`find`](Self::find) will read.
@@ -283,7 +299,7 @@ mod tests {
     use crate::types::key::hash_key;
     use proptest::prelude::*;
 
-    const SHAPE: Shape = Shape { per_block: 31, key_len: 8, value_len: 120 };
+    const SHAPE: Shape = Shape { per_block: 31, key_len: 8, value_len: 120, seqs: false };
 
     fn hashes(n: u64) -> Vec<u64> {
         (0..n).map(|i| hash_key(&i.to_be_bytes())).collect()
@@ -354,7 +370,7 @@ mod tests {
     fn the_encoding_is_frozen() {
         let bytes = built(100).unwrap();
         assert_eq!(bytes.len(), 8 * LINE_LEN + TRAILER_LEN);
-        let trailer = [1, 1, 2, 5, 0, 16, 0, 0, 31, 0, 8, 0, 120, 0, 0, 0];
+        let trailer = [1, 2, 2, 5, 0, 16, 0, 0, 31, 0, 8, 0, 120, 0, 0, 0];
         assert_eq!(bytes[8 * LINE_LEN..], trailer);
         assert_eq!(hash_key(&bytes), GOLDEN_HASH);
         let mut other = bytes;

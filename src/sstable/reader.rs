@@ -48,7 +48,7 @@ use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
 use crate::types::slice::{Pinned, Slice};
 use crate::util::checksum::checksum;
-use crate::util::prefetch::prefetch;
+use crate::util::prefetch::{prefetch, prefetch_address};
 
 const CACHE_LINE: usize = 64;
 /// Lines of a block that hold its header and most of its heads.
@@ -266,9 +266,20 @@ impl Table {
                 let end = self.properties.data_bytes;
                 return Some(Err(self.corrupt(end, "point index leads past the data")));
             };
+            let seq_type = points.seq_type(block, number);
+            if let Some(at) = seq_type {
+                prefetch_address(self.region.as_ptr().wrapping_add(at));
+            }
             prefetch_entry(entry);
             let (found, value) = entry.split_at_checked(key.len())?;
-            (found == key).then_some(Ok((SEQ_TYPE_BOTTOM, TableValue::Mapped(value))))
+            if found != key {
+                return None;
+            }
+            let seq_type = match seq_type {
+                None => SEQ_TYPE_BOTTOM,
+                Some(at) => SeqType(u64::from_le_bytes(*self.region.get(at..)?.first_chunk()?)),
+            };
+            (seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
         });
         found.transpose()
     }
@@ -312,6 +323,9 @@ impl Table {
     pub(crate) fn aim(&self, key: &[u8], hash: u64) -> usize {
         if let Some(points) = &self.points {
             points.find(hash, |block, number| {
+                if let Some(at) = points.seq_type(block, number) {
+                    prefetch_address(self.region.as_ptr().wrapping_add(at));
+                }
                 let entry = self.is_in_place(block).then(|| self.entry_at(points, block, number));
                 entry.flatten().map(prefetch_entry)
             });

@@ -53,6 +53,36 @@ fn keys_are_found_and_others_are_not() {
 }
 
 #[test]
+fn sequence_numbers_hide_what_is_newer_than_the_reader() {
+    let entries: Vec<Entry> = (0..500)
+        .map(|i| {
+            let value = format!("value {i:090}");
+            // A tombstone that is as long as a value, as no writer makes it.
+            let kind = if i % 7 == 3 { ValueType::Delete } else { ValueType::Put };
+            entry(format!("{i:012}"), 100 + i % 50, kind, value)
+        })
+        .collect();
+    let env = MemEnv::default();
+    let summary = write(&env, &entries, options(Compression::None, 4096));
+    for options in every_way_to_read() {
+        let table =
+            Table::open(&env, Path::new(PATH), 7, summary.file_size, None, options).unwrap();
+        assert!(table.has_points());
+        for _ in 0..2 {
+            for (key, value) in &entries {
+                let seq = key.seq_type.sequence();
+                for read in [0, seq - 1, seq, seq + 1] {
+                    let found = get(&table, &key.user_key, SeqType::for_read(read)).unwrap();
+                    let expected = (read >= seq).then(|| (key.seq_type, value.clone()));
+                    assert_eq!(found, expected, "{key:?} at {read}");
+                }
+            }
+        }
+        table.verify_all().unwrap();
+    }
+}
+
+#[test]
 fn tables_that_cannot_have_one_have_a_filter() {
     let has_points = |entries: &[Entry], options| build(entries, options).has_points();
     let plain = options(Compression::None, 4096);
@@ -61,7 +91,9 @@ fn tables_that_cannot_have_one_have_a_filter() {
     assert!(!has_points(&entries(100), TableOptions { bloom_bits_per_key: 0.0, ..plain }));
     assert!(!has_points(&entries(100), options(Compression::Lz4, 4096)));
     for (at, other) in [
+        // Some blocks with sequence numbers, and some without; two versions.
         (50, put(format!("{:012}", 3 * 50), 1, format!("value {:090}", 50))),
+        (50, put(format!("{:012}", 3 * 49), 1, format!("value {:090}", 49))),
         (99, entry(format!("{:012}", 3 * 99), 0, ValueType::Delete, "")),
         (0, put(format!("{:012}", 0), 0, "short")),
         (99, put(format!("{:013}", 3 * 990), 0, format!("value {:090}", 50))),
@@ -73,7 +105,7 @@ fn tables_that_cannot_have_one_have_a_filter() {
         let table = build(&entries, plain);
         assert!(!table.has_points(), "{at}");
         for (key, value) in &entries {
-            let found = get(&table, &key.user_key, SeqType::NEWEST).unwrap();
+            let found = get(&table, &key.user_key, key.seq_type).unwrap();
             assert_eq!(found, Some((key.seq_type, value.clone())));
         }
     }
