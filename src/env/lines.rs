@@ -58,7 +58,7 @@ mod tests {
         for len in [0, 63, 64, 100, 128, 4096, HUGE_PAGE / 2, HUGE_PAGE + 64, bytes.len()] {
             let lines = Lines::copy_of(&bytes[..len]);
             assert_eq!(lines.get().as_flattened(), &bytes[..len / LINE_LEN * LINE_LEN]);
-            assert!(lines.get().is_empty() || lines.get().as_ptr().addr() % LINE_LEN == 0);
+            assert!(lines.get().is_empty() || lines.get().as_ptr().addr().is_multiple_of(LINE_LEN));
         }
     }
 }
