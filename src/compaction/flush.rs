@@ -17,18 +17,17 @@ const CANCEL_CHECK_ENTRIES: usize = 4096;
 
 /// Writes `mem` as one table, without the versions that no snapshot can see;
 /// `None` when nothing is left of it. Every write of the memtable must be
-/// complete and visible. `below` is what the table will lie on, if known: one
-/// that lies on nothing may well move to the bottom as it is.
+/// complete and visible. `alone`: the table lies on nothing (see [`overlaps`]) and
+/// may well move to the bottom as it is.
 pub(crate) fn flush(
     context: &TableContext,
     options: &ColumnFamilyOptions,
     origin: &Origin,
     mem: &Arc<MemTable>,
     snapshots: Vec<SequenceNumber>,
-    below: Option<&Version>,
+    alone: bool,
 ) -> Result<Option<Arc<FileMeta>>> {
     let mut filter = VersionFilter::new(snapshots);
-    let alone = below.is_some_and(|version| !overlaps(mem, version));
     let mut output = OutputWriter::new(context, options, origin, 0, u64::MAX, alone);
     let mut entries = mem.iter();
     let mut count = 0usize;
@@ -48,9 +47,9 @@ pub(crate) fn flush(
     Ok(output.finish()?.pop())
 }
 
-/// Whether a table of `version` may hold a key between the first and the last
+/// Whether, at this moment, a table of `version` may hold a key between the first and the last
 /// one of `mem`.
-fn overlaps(mem: &Arc<MemTable>, version: &Version) -> bool {
+pub(crate) fn overlaps(mem: &Arc<MemTable>, version: &Version) -> bool {
     let (mut first, mut last) = (mem.iter(), mem.iter());
     first.seek_to_first();
     last.seek_to_last();

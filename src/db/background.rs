@@ -252,10 +252,9 @@ impl Core {
             covers_seq: imm.last_sequence,
             ..Origin::default()
         };
-        let below = Arc::clone(&family.view().cell().acquire().version);
+        let alone = !flush::overlaps(&imm.mem, &family.view().cell().acquire().version);
         let options = family.options();
-        let file =
-            flush::flush(&self.context, options, &origin, &imm.mem, snapshots, Some(&below))?;
+        let file = flush::flush(&self.context, options, &origin, &imm.mem, snapshots, alone)?;
         let log_number = pipeline.log_needed_without(family.id(), id);
         let mut edit = FamilyEdit::new(family.id());
         edit.flushed_sequence = Some(imm.last_sequence);

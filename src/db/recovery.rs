@@ -233,7 +233,7 @@ impl<'a> Replay<'a> {
         if self.to_tables {
             let Some(known) = self.families.get(&family) else { return Ok(()) };
             let file =
-                flush::flush(self.context, known.options, &known.origin, &mem, vec![], None)?;
+                flush::flush(self.context, known.options, &known.origin, &mem, vec![], false)?;
             self.tables.entry(family).or_default().extend(file);
         } else {
             self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));

@@ -1,8 +1,8 @@
 //! Read-only memory for structures whose unit is a cache line.
 //!
 //! The lines are aligned, so that one of them is one miss, and large structures
-//! lie in huge pages, so that the miss is not two: a table's filter is far
-//! larger than what the first-level TLB covers in small pages.
+//! lie in huge pages as far as they fill them, so that the miss is not two: they
+//! are far larger than what the first-level TLB covers in small pages.
 
 use super::Region;
 use super::mmap::HUGE_PAGE;
@@ -14,7 +14,7 @@ pub(crate) const LINE_LEN: usize = 64;
 pub(crate) type Line = [u8; LINE_LEN];
 
 /// Aligned lines in memory of their own.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Lines {
     region: Region,
     /// Where the first line is.
@@ -28,9 +28,7 @@ impl Lines {
     pub(crate) fn copy_of(bytes: &[u8]) -> Lines {
         let len = bytes.len() / LINE_LEN * LINE_LEN;
         let bytes = &bytes[..len];
-        // From half a huge page on the memory that rounding up wastes is less
-        // than what is used.
-        let huge = (len >= HUGE_PAGE / 2).then(|| Region::huge_copy_of(bytes).ok()).flatten();
+        let huge = (len >= HUGE_PAGE).then(|| Region::huge_copy_of(bytes).ok()).flatten();
         if let Some(region) = huge {
             return Lines { region, start: 0, len };
         }

@@ -62,7 +62,8 @@ pub struct Region {
 }
 
 // SAFETY: by invariant 1 the bytes are never written while any clone lives, and
-// the owner (a Vec or an Mmap) is itself Send + Sync.
+// the owner (a Vec, an AnonymousRegion, an Mmap, or a Region and its watcher)
+// is itself Send + Sync.
 unsafe impl Send for Region {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for Region {}
@@ -73,10 +74,10 @@ impl Region {
         Region::new(Backing::Heap(bytes))
     }
 
-    /// A copy in huge pages, as far as the system has them; zeros follow it up
-    /// to the next multiple of their size.
+    /// A copy in huge pages, as far as it fills them and the system has them;
+    /// zeros follow it up to the next page.
     pub(super) fn huge_copy_of(bytes: &[u8]) -> io::Result<Region> {
-        let mut memory = AnonymousRegion::new(bytes.len().next_multiple_of(HUGE_PAGE))?;
+        let mut memory = AnonymousRegion::new(bytes.len())?;
         memory.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         Ok(Region::new(Backing::Huge(memory)))
     }

@@ -163,7 +163,7 @@ impl Repair {
         let Some(mem) = found.filling.remove(&family) else { return Ok(()) };
         let (options, family_name) = (self.family_options(family), self.family_name(family));
         let origin = Origin { family, family_name, ..Origin::default() };
-        let file = flush::flush(&self.context, &options, &origin, &mem, Vec::new(), None)?;
+        let file = flush::flush(&self.context, &options, &origin, &mem, Vec::new(), false)?;
         self.report.tables_written += file.iter().len() as u64;
         found.tables.entry(family).or_default().extend(file);
         Ok(())

@@ -197,6 +197,10 @@ impl Index {
         stored
     }
 
+    pub(crate) fn has_compressed_blocks(&self) -> bool {
+        self.entries.iter().any(|entry| entry.len & COMPRESSED != 0)
+    }
+
     /// Where the blocks start.
     pub(crate) fn offsets(&self) -> impl ExactSizeIterator<Item = u64> {
         self.entries.iter().map(|entry| entry.offset)

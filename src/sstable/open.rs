@@ -64,7 +64,11 @@ impl Parts {
         let index = Index::decode(&index, start.min(footer.meta_index.offset))
             .map_err(|what| opening.corrupt(footer.index.offset, what))?;
         let points = match points {
-            Some((at, bytes)) => PointIndex::decode(&bytes, properties.entries, index.offsets())
+            // Only blocks that are read in place have addresses.
+            Some((at, _)) if index.has_compressed_blocks() => {
+                return Err(opening.corrupt(at, "point index of a compressed table"));
+            }
+            Some((at, bytes)) => PointIndex::decode(&bytes, &properties, index.offsets())
                 .map_err(|what| opening.corrupt(at, what))?,
             None => None,
         };

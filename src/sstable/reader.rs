@@ -37,7 +37,7 @@ use super::format::*;
 use super::index::{DataHandle, Index};
 use super::iterator::TableIter;
 use super::open::Parts;
-use super::points::PointIndex;
+use super::points::{Place, PointIndex};
 use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::compress::decompress;
@@ -259,23 +259,15 @@ impl Table {
             return Ok(None);
         }
         let found = points.find(hash, |block, number| {
+            let place = points.entry(block, number)?;
             if !self.is_in_place(block) {
                 return self.get_from(block, key, read).transpose();
             }
-            let Some(entry) = self.entry_at(points, block, number) else {
-                let end = self.properties.data_bytes;
-                return Some(Err(self.corrupt(end, "point index leads past the data")));
-            };
-            let seq_type = points.seq_type(block, number);
-            if let Some(at) = seq_type {
-                prefetch_address(self.region.as_ptr().wrapping_add(at));
-            }
-            prefetch_entry(entry);
-            let (found, value) = entry.split_at_checked(key.len())?;
+            let (found, value) = self.entry_at(place)?.split_at_checked(key.len())?;
             if found != key {
                 return None;
             }
-            let seq_type = match seq_type {
+            let seq_type = match place.seq_type {
                 None => SEQ_TYPE_BOTTOM,
                 Some(at) => SeqType(u64::from_le_bytes(*self.region.get(at..)?.first_chunk()?)),
             };
@@ -284,20 +276,22 @@ impl Table {
         found.transpose()
     }
 
-    /// An entry where the point index says that it is.
+    /// An entry of a block that is in place, on its way to the caches with its
+    /// sequence number.
     #[inline]
-    fn entry_at(&self, points: &PointIndex, block: usize, number: usize) -> Option<&[u8]> {
-        let (start, len) = points.entry(block, number);
-        self.region.as_slice().get(start..start + len)
+    fn entry_at(&self, place: Place) -> Option<&[u8]> {
+        let entry = self.region.get(place.start..place.start + place.len)?;
+        if let Some(at) = place.seq_type {
+            prefetch_address(self.region.as_ptr().wrapping_add(at));
+        }
+        prefetch_entry(entry);
+        Some(entry)
     }
 
     /// Whether the entries of block `i` may be read without a look at it.
     #[inline]
     fn is_in_place(&self, i: usize) -> bool {
-        i < self.index.len()
-            && self.is_touched(i)
-            && self.verify != VerifyChecksums::EveryRead
-            && self.compressed.is_none()
+        self.is_touched(i) && self.verify != VerifyChecksums::EveryRead && self.compressed.is_none()
     }
 
     /// The first block that can hold `key`.
@@ -322,12 +316,10 @@ impl Table {
     #[inline]
     pub(crate) fn aim(&self, key: &[u8], hash: u64) -> usize {
         if let Some(points) = &self.points {
+            // The last step finds it again: the line is in the nearest cache.
             points.find(hash, |block, number| {
-                if let Some(at) = points.seq_type(block, number) {
-                    prefetch_address(self.region.as_ptr().wrapping_add(at));
-                }
-                let entry = self.is_in_place(block).then(|| self.entry_at(points, block, number));
-                entry.flatten().map(prefetch_entry)
+                let place = points.entry(block, number)?;
+                self.entry_at(self.is_in_place(block).then_some(place)?)
             });
             return 0;
         }
@@ -449,8 +441,8 @@ impl Table {
             if !handle.compressed {
                 self.check_place(i, handle, bytes)?;
             }
-            self.check_shape(i, handle, bytes)?;
         }
+        self.check_shape(i, handle, bytes)?;
         // Relaxed: rule 3.
         self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
         Ok(())

@@ -83,7 +83,7 @@ fn sequence_numbers_hide_what_is_newer_than_the_reader() {
 }
 
 #[test]
-fn tables_that_cannot_have_one_have_a_filter() {
+fn tables_of_unlike_entries_have_none() {
     let has_points = |entries: &[Entry], options| build(entries, options).has_points();
     let plain = options(Compression::None, 4096);
     assert!(has_points(&entries(100), plain));
@@ -148,7 +148,7 @@ fn a_point_index_that_leads_astray_is_found_by_verification() {
         Table::open(&env, Path::new(PATH), 7, summary.file_size, None, read_options())
     };
     open(&|_| {}).unwrap().verify_all().unwrap();
-    // Another entry, another block, a block that there is not, another tag.
+    // Another entry, another block or one that there is not, another tag.
     for bit in [0, 5, 7, 31] {
         let table = open(&|points| points[bit / 8] ^= 1 << (bit % 8)).unwrap();
         assert!(matches!(table.verify_all(), Err(Error::Corruption { .. })), "bit {bit}");
@@ -165,17 +165,59 @@ fn a_point_index_that_leads_astray_is_found_by_verification() {
             points[len - 16 + at] = byte;
         })
     };
-    for (at, byte) in [(1, 0), (1, 65), (2, 30), (4, 1), (8, 0), (8, 1), (8, 200)] {
+    // Probes, bits, lengths.
+    for (at, byte) in [(1, 0), (1, 65), (2, 30), (3, 7), (4, 1), (8, 0), (8, 1), (8, 200)] {
         assert!(matches!(trailer(at, byte), Err(Error::Corruption { .. })), "{at}: {byte}");
     }
-    // Other lengths: the first touch of a block sees it.
-    for (at, byte) in [(10, 11), (12, 95)] {
-        let table = trailer(at, byte).unwrap();
-        assert!(matches!(table.verify_all(), Err(Error::Corruption { .. })));
+    for (at, byte) in [(10, 11), (12, 95), (14, 2)] {
+        assert!(matches!(trailer(at, byte), Err(Error::Corruption { .. })), "{at}: {byte}");
+    }
+    // Sequence numbers that there are not: the first touch of a block sees it,
+    // verified or not.
+    for verify in [VerifyChecksums::FirstTouch, VerifyChecksums::Never] {
+        let mut forged = bytes.clone();
+        forge(&mut forged, |points| {
+            let at = points.len() - 2;
+            points[at] = 1;
+        });
+        env.files.lock().insert(PATH.into(), forged);
+        let options = TableReadOptions { verify, ..read_options() };
+        let table =
+            Table::open(&env, Path::new(PATH), 7, summary.file_size, None, options).unwrap();
         for (key, _) in &entries {
-            assert!(!matches!(get(&table, &key.user_key, SeqType::NEWEST), Ok(Some(_))));
+            let found = get(&table, &key.user_key, SeqType::NEWEST);
+            assert!(matches!(found, Err(Error::Corruption { .. })), "{found:?}");
         }
     }
     // A kind of later versions is ignored.
     assert!(!trailer(0, 9).unwrap().has_points());
+}
+
+#[test]
+fn a_slot_that_leads_behind_the_entries_of_its_block_is_passed_over() {
+    // 36 entries in the first block, 30 in the second. Number 40 of the first
+    // would stand in a value of the second, which looks like entry 20 there.
+    let mut entries = entries(66);
+    let key = format!("{:012}", 3 * 20);
+    entries[38].1 = format!("{:.<96}", format!("{:20}{key}forged", "")).into_bytes();
+    let env = MemEnv::default();
+    let summary = write(&env, &entries, options(Compression::None, 4096));
+    let mut bytes = env.read(Path::new(PATH)).unwrap();
+    assert!(bytes[16 + 4 * 36 + 40 * 108..].starts_with(key.as_bytes()));
+    forge(&mut bytes, |points| {
+        let slots = points.len() / 4 - 4;
+        let slots = points.as_chunks_mut::<4>().0[..slots].iter_mut();
+        // One bit of block, six of number.
+        slots.filter(|slot| slot[0] & 0x7f == 20).for_each(|slot| slot[0] ^= 20 ^ 40);
+    });
+    env.files.lock().insert(PATH.into(), bytes);
+    let table =
+        Table::open(&env, Path::new(PATH), 7, summary.file_size, None, read_options()).unwrap();
+    assert!(table.has_points() && table.index().len() == 2);
+    for _ in 0..2 {
+        assert_eq!(get(&table, key.as_bytes(), SeqType::NEWEST).unwrap(), None);
+        let other = get(&table, &entries[7].0.user_key, SeqType::NEWEST).unwrap();
+        assert_eq!(other, Some((entries[7].0.seq_type, entries[7].1.clone())));
+    }
+    assert!(table.verify_all().is_err());
 }
