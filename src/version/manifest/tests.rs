@@ -155,7 +155,7 @@ fn a_directory_without_current_is_no_database() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+#[expect(clippy::disallowed_types, reason = "the test's own directory")]
 fn a_current_of_any_length_costs_no_memory() {
     let dir = tempfile::tempdir().unwrap();
     let env = crate::env::PosixEnv::new();
