@@ -86,15 +86,9 @@ fn fill(core: &Core, pipeline: &Pipeline, dir: &Path) -> Result<()> {
 
 /// A second name for a finished file, or a copy where there can be none.
 fn link_or_copy(env: &dyn Env, from: &Path, to: &Path) -> Result<()> {
-    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     match env.hard_link(from, to) {
         Ok(()) => Ok(()),
-        Err(e)
-            if matches!(
-                e.kind(),
-                CrossesDevices | PermissionDenied | TooManyLinks | Unsupported
-            ) =>
-        {
+        Err(e) if is_want_of_links(&e) => {
             let len = env.file_len(from).map_err(|e| Error::io("stat", from, e))?;
             copy_file(env, from, to, len)
         }
@@ -102,8 +96,14 @@ fn link_or_copy(env: &dyn Env, from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// Whether a link failed because there can be none here: a copy will do.
+pub(crate) fn is_want_of_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
+}
+
 /// Copies the first `len` bytes, which nobody changes any more, and syncs them.
-fn copy_file(env: &dyn Env, from: &Path, to: &Path, len: u64) -> Result<()> {
+pub(crate) fn copy_file(env: &dyn Env, from: &Path, to: &Path, len: u64) -> Result<()> {
     let mut file = env.create(to, false).map_err(|e| Error::io("create", to, e))?;
     while file.len() < len {
         let want = COPY_LEN.min(len - file.len()) as usize;
@@ -176,9 +176,11 @@ impl<'a> Copy<'a> {
     }
 
     fn publish(&self) -> Result<()> {
-        refuse_existing(self.env, self.to)?;
-        let renamed = self.env.rename(&self.dir, self.to);
-        renamed.map_err(|e| Error::io("rename", &self.dir, e))?;
+        // Somebody may have taken the name since `begin`.
+        self.env.rename_new(&self.dir, self.to).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => exists(self.to),
+            _ => Error::io("rename", &self.dir, e),
+        })?;
         let parent = self.to.parent().unwrap_or(self.to);
         self.env.sync_dir(parent).map_err(|e| {
             // It is whole, but may not last: it is taken back.
@@ -205,7 +207,11 @@ impl<'a> Copy<'a> {
 fn refuse_existing(env: &dyn Env, to: &Path) -> Result<()> {
     match env.exists(to) {
         Ok(false) => Ok(()),
-        Ok(true) => Err(Error::invalid(format!("{} exists", to.display()))),
+        Ok(true) => Err(exists(to)),
         Err(e) => Err(Error::io("look for", to, e)),
     }
+}
+
+fn exists(to: &Path) -> Error {
+    Error::invalid(format!("{} exists", to.display()))
 }

@@ -312,7 +312,8 @@ impl Options {
         self
     }
 
-    /// What recovery does with a damaged log (default point in time).
+    /// What recovery does with a damaged log (default point in time). Where the
+    /// database is opened for reading only, it is always a point in time.
     pub fn wal_recovery(mut self, mode: WalRecovery) -> Self {
         self.wal_recovery = mode;
         self

@@ -76,7 +76,8 @@ pub enum Error {
     #[error("database is closed")]
     Closed,
     /// An earlier failure made the state on disk unknown: writes are refused
-    /// until the database is opened again. Reads go on.
+    /// until the database is opened again. Reads go on. Of a write that was under
+    /// way when it happened nobody knows whether it was made.
     #[error("writes are refused after an earlier failure: {0}")]
     Poisoned(#[source] Arc<Error>),
 }

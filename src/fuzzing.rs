@@ -36,7 +36,7 @@ use crate::version::edit::VersionEdit;
 use crate::version::filename;
 use crate::version::known::Known;
 use crate::version::set::replay_manifest;
-use crate::wal::format::encode_record;
+use crate::wal::format::{BLOCK_LEN, FragmentType, HEADER_LEN, encode_record, seal};
 use crate::wal::reader::{first_damage, replay};
 
 /// A target's name and its function.
@@ -190,6 +190,21 @@ fn seal_table(bytes: &mut [u8]) {
     };
     let sum = checksum(&[&bytes[len - 48..len - 12], &meta_index, &index]);
     bytes[len - 12..len - 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Makes the checksums of the fragments of a log or manifest right, as far as
+/// their lengths lead from each block's start.
+fn seal_fragments(bytes: &mut [u8]) {
+    for block in bytes.chunks_mut(BLOCK_LEN) {
+        let mut rest = block;
+        while let Some(&[_, _, _, _, l0, l1, kind, n0, n1, n2, n3]) = rest.first_chunk() {
+            let len = HEADER_LEN + usize::from(u16::from_le_bytes([l0, l1]));
+            let Some(kind) = FragmentType::from_u8(kind) else { break };
+            let Some((fragment, after)) = rest.split_at_mut_checked(len) else { break };
+            seal(fragment, kind, u32::from_le_bytes([n0, n1, n2, n3]));
+            rest = after;
+        }
+    }
 }
 
 /// Records framed as in log (or manifest) `number`.
@@ -378,6 +393,8 @@ pub fn database(data: &[u8]) {
         bytes[at..end].copy_from_slice(&patch[..end - at]);
         if flags & 1 == 1 && name.ends_with(".sst") {
             seal_table(&mut bytes);
+        } else if flags & 1 == 1 {
+            seal_fragments(&mut bytes);
         }
         write(&env, &path, &bytes);
     }
@@ -399,6 +416,12 @@ pub fn database(data: &[u8]) {
         }
     };
     if let Ok(db) = Db::open_read_only(DIR, &options) {
+        read(&db);
+        let _ = db.verify();
+    }
+    if flags & 16 == 16
+        && let Ok(db) = Db::open(DIR, &options.clone().env(Arc::new(env.snapshot_live())))
+    {
         read(&db);
         let _ = db.verify();
     }

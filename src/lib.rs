@@ -22,6 +22,8 @@
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("tables and logs are mapped whole, and arenas are of up to 32 GiB");
 
 mod batch;
 mod cache;

@@ -285,8 +285,9 @@ impl Transaction {
     /// # Errors
     /// `Conflict` when a key that was written or read for update has changed
     /// since the transaction began; `InvalidArgument` when a column family that
-    /// it used was dropped; and those of [`Db::write`](crate::Db::write). After
-    /// all but a failed sync nothing of it was written.
+    /// it used was dropped; and those of [`Db::write`](crate::Db::write). Nothing
+    /// of it was written, except that after `Poisoned` nobody knows: all of it
+    /// may be there, and may become visible, or nothing.
     pub fn commit(self) -> Result<()> {
         self.commit_opt(&WriteOptions::default()).map(|_| ())
     }

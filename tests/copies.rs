@@ -275,6 +275,24 @@ fn nothing_is_held_when_it_is_done() {
 }
 
 #[test]
+fn a_name_that_is_taken_meanwhile_is_left_alone() {
+    let sim = SimEnv::new();
+    let env = FaultEnv::new(sim.clone());
+    let db = Db::open("/db", &small_options(Arc::new(env.clone()))).unwrap();
+    db.put("key", "value").unwrap();
+    // An empty directory, which an ordinary rename replaces without a word. (The
+    // first renaming is that of the copy's `CURRENT`.)
+    let other = sim.clone();
+    env.before(Call::Rename, "/copies/copy", 2, move || {
+        other.create_dir(Path::new("/copies/copy")).unwrap();
+    });
+    let refused = db.checkpoint("/copies/copy").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+    assert_eq!(sim.list(Path::new("/copies")).unwrap(), ["copy"]);
+    assert_eq!(sim.list(Path::new("/copies/copy")).unwrap(), [""; 0]);
+}
+
+#[test]
 fn closing_waits_for_a_checkpoint_or_precedes_it() {
     for seed in seeds(1, 20) {
         let _trace = Trace::new(seed, "closing");

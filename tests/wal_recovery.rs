@@ -246,3 +246,26 @@ fn a_full_disk_is_over_when_there_is_space_and_it_is_opened_again() {
         db.close().unwrap();
     }
 }
+
+#[test]
+fn a_reader_takes_a_write_that_is_under_way_for_the_end() {
+    let (image, log, mut bytes, _) = build();
+    // The writer of this record has reserved its place and not come further;
+    // the writers behind it have.
+    let at = bytes.windows(400).position(|part| *part == value(100)).expect("it is logged");
+    // Before a value: the headers of fragment and batch, and of its entry.
+    bytes[at - (11 + 12 + 11)..at + 400 + 11 + 400].fill(0);
+    for mode in
+        [WalRecovery::PointInTime, WalRecovery::AbsoluteConsistency, WalRecovery::SkipCorrupt]
+    {
+        let env = image.snapshot_live();
+        overwrite(&env, &log, &bytes);
+        let reader = Db::open_read_only(PATH, &options(&env, mode)).unwrap();
+        assert!(recovered(&reader).into_iter().eq(0..100), "{mode:?}");
+        drop(reader);
+        // Nobody may write beside it, so to a writer this is damage.
+        let opened = Db::open(PATH, &options(&env, mode));
+        let strict = mode == WalRecovery::AbsoluteConsistency;
+        assert_eq!(opened.is_err_and(|e| e.to_string().contains("hole")), strict, "{mode:?}");
+    }
+}

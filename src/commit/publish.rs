@@ -13,6 +13,12 @@
 //!    reads `head`'s slot; the one that moves `head` to `t` then reads `t`'s
 //!    slot. All four are SeqCst, so at least one of them sees the other.
 //! 4. `visible` only grows. A waiter returns when it covers its own sequence.
+//! 5. Whoever reads `visible` sees the entries of *every* ticket it covers, also
+//!    those of a ticket `t` whose own update of `visible` is still to come when
+//!    that of `t + 1` is there: whoever moves `head` past `t + 1` has acquired it
+//!    from whoever moved it past `t`, who had acquired the slot of `t` from its
+//!    completer. So the exchange of `head` must both acquire and release when it
+//!    succeeds; weaker, it would show a write before the one it follows.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -101,6 +107,7 @@ impl Publisher {
             // Relaxed: `done` was read with acquire strength. A stale value
             // (slot taken anew) implies that `head` moved: the swap fails.
             let end = slot.end_sequence.load(Ordering::Relaxed);
+            // SeqCst: Acquire and Release are what invariant 5 needs.
             let swapped =
                 self.head.0.compare_exchange(head, head + 1, Ordering::SeqCst, Ordering::Relaxed);
             if swapped.is_ok() {

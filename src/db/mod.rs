@@ -108,8 +108,8 @@ impl Db {
     /// Another process may have the database open and write it. What is shown is
     /// its state at some moment during the call: a prefix of the commits, writes
     /// that are in the log only included. Later writes do not show: open it anew.
-    /// (With [`WalRecovery::AbsoluteConsistency`](crate::WalRecovery) a record
-    /// that is half written at that moment is damage.)
+    /// [`Options::wal_recovery`] has no say: a record that is half written at that
+    /// moment, or damaged, is the end.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -6,6 +6,10 @@
 //! to a table or memtable happens on this thread. Files are unlinked once a
 //! durable manifest edit no longer names them: the mappings that readers still
 //! hold keep their contents, and the space returns with the last of them.
+//!
+//! The queue's lock is taken by [`Graveyard::bury`], on any thread that pins and
+//! under any lock that such a thread holds. So nobody pins, nor takes another
+//! lock, while it holds the queue's.
 
 use std::ops::Deref;
 use std::path::PathBuf;

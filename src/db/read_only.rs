@@ -15,7 +15,9 @@
 //!    read that replay starts at a later one. (Half of one would be worse than
 //!    none: what another family flushed of the other half is in its table.)
 //! 3. The last log ends where its writers had come to: in the middle of a
-//!    record, perhaps, which reads as the end.
+//!    record, perhaps, with whole ones behind it. Replay is always one to a point
+//!    in time here, to which that is the end; the other ways would call it damage
+//!    or show a write without an earlier one.
 //!
 //! Mapped tables stay readable when they are unlinked.
 

@@ -81,14 +81,18 @@ fn remove_tables<'a>(context: &TableContext, files: impl Iterator<Item = &'a Arc
     }
 }
 
-/// Replays into memory, writing nothing.
+/// Replays into memory, writing nothing: up to the first record that is missing
+/// or damaged, whatever the options say. Without the lock, a live writer may be
+/// in the middle of records; a hole or half of one is the end then, no damage,
+/// and what stands behind it is no part of any moment's state.
 pub(crate) fn replay_to_memory(
     context: &TableContext,
     options: &Options,
     versions: &VersionSet,
     logs: &[Log],
 ) -> Result<Recovered> {
-    let mut replay = Replay::new(context, options, versions, false);
+    let options = options.clone().wal_recovery(WalRecovery::PointInTime);
+    let mut replay = Replay::new(context, &options, versions, false);
     let last_sequence = replay.run(versions, logs)?;
     let (memtables, cut) = (replay.sealed, replay.cut);
     Ok(Recovered { last_sequence, edits: Vec::new(), memtables, cut })

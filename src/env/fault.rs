@@ -56,7 +56,7 @@ pub enum Call {
     Create,
     /// [`Env::open_wal`].
     OpenWal,
-    /// [`Env::rename`].
+    /// [`Env::rename`] and [`Env::rename_new`].
     Rename,
     /// [`Env::remove`].
     Remove,
@@ -72,9 +72,9 @@ pub enum Call {
     Append,
     /// [`WritableFile::sync`] and [`WritableFile::finish`].
     Sync,
-    /// [`WalFile::write`].
+    /// A write to a [`WalFile`].
     WalWrite,
-    /// [`WalFile::write_zeros`].
+    /// The zeros that are written to a [`WalFile`] before it is used.
     WalZeros,
     /// [`WalFile::sync`].
     WalSync,
@@ -434,6 +434,10 @@ impl<E: Env> Env for FaultEnv<E> {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.faults.run(Call::Rename, to, || self.inner.rename(from, to))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.run(Call::Rename, to, || self.inner.rename_new(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

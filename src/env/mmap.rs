@@ -3,12 +3,14 @@
 //! Invariants:
 //! 1. A [`Region`] is immutable. A heap region is owned and never handed out
 //!    mutably; a mapped one shows a finished file, which this engine never
-//!    writes again. Another program that edits or truncates the file breaks
+//!    writes again; a watched one is one of these, and its watcher has no way to
+//!    the bytes. Another program that edits or truncates the file breaks
 //!    this; the documentation of `open` says so.
 //! 2. The bytes of a region neither move nor go away before the last clone of
 //!    its owner: a mapping stays where it is, and a `Vec` or an
-//!    [`AnonymousRegion`] behind an `Arc` is never touched again. So `ptr` and `len` are read once, and a read of the
-//!    region is a load of each, without a step through the owner.
+//!    [`AnonymousRegion`] behind an `Arc` is never touched again. So `ptr` and
+//!    `len` are read once, and a read of the region is a load of each, without a
+//!    step through the owner.
 //! 3. An [`AnonymousRegion`] and a [`WalMapping`] own their memory; whoever
 //!    writes it through a raw pointer answers for the absence of races.
 //!
@@ -62,8 +64,8 @@ pub struct Region {
 }
 
 // SAFETY: by invariant 1 the bytes are never written while any clone lives, and
-// the owner (a Vec, an AnonymousRegion, an Mmap, or a Region and its watcher)
-// is itself Send + Sync.
+// the owner is itself Send + Sync: a Vec, an AnonymousRegion, an Mmap, or a region
+// (by induction) and a `PageFaults`, which is both by its supertraits.
 unsafe impl Send for Region {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for Region {}

@@ -63,8 +63,22 @@ pub trait Env: Debug + Send + Sync + 'static {
         bytes.truncate(len);
         Ok(bytes)
     }
-    /// Maps a finished file for reading. Never map one that is still being
-    /// written.
+    /// Maps a finished file for reading.
+    ///
+    /// # Contract
+    /// A [`Region`] lends its bytes as `&[u8]`, which the language takes to be
+    /// unchanging. So from this call until the last clone of the region, and the
+    /// last part that is pinned of it, is gone, nobody may write to the file or
+    /// cut it short: no [`WritableFile`] of it is alive, no log of it is open (a
+    /// log is finished when its [`WalFile`] is dropped; one that is recycled
+    /// under another name is written again). To break this is undefined
+    /// behaviour, although the call is not marked `unsafe`: it is the same
+    /// condition that [`Db::open`](crate::Db::open) puts on other programs, and
+    /// no type can hold it. AiDb maps tables, which are never written again once
+    /// they are finished; and, while it holds the lock of the database, the logs
+    /// of its predecessor, which it unmaps before it opens one of its own. Who
+    /// calls this directly keeps to the contract; who does not need a mapping
+    /// uses [`read`](Env::read) or [`open_read`](Env::open_read).
     fn map(&self, path: &Path) -> io::Result<Region>;
     /// Opens a finished file for reads at any offset, into memory of the
     /// reader's own. The default reads the whole file: right everywhere, and
@@ -88,6 +102,12 @@ pub trait Env: Debug + Send + Sync + 'static {
     ) -> io::Result<Arc<WalFile>>;
     /// Renames a file, replacing `to` atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file or directory to a name that nothing has; `AlreadyExists`
+    /// when something has it, an empty directory included. The default looks and
+    /// then renames: right as long as nobody takes the name in between.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rename_unless_exists(self, from, to)
+    }
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory. Who does not implement it leaves behind what
@@ -104,6 +124,14 @@ pub trait Env: Debug + Send + Sync + 'static {
     /// Takes the exclusive lock of a file, creating it; `WouldBlock` when it
     /// is held by anyone, this process included. Dropping the lock releases it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// [`Env::rename_new`] where there is no such call.
+fn rename_unless_exists(env: &(impl Env + ?Sized), from: &Path, to: &Path) -> io::Result<()> {
+    if env.exists(to)? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    env.rename(from, to)
 }
 
 /// A finished file that is read at any offset. What goes wrong is an error,
@@ -166,10 +194,12 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
 }
 
 /// A preallocated log file that many threads write at once, each into a range
-/// that it has reserved.
+/// that it has reserved. Only AiDb writes it: an [`Env`] opens one, or wraps the
+/// opening of another's.
 ///
-/// Invariant: ranges handed out by [`reserve`](WalFile::reserve) are disjoint,
-/// so that no two threads ever write the same byte.
+/// Invariant: the ranges that `reserve` hands out are disjoint, so that no two
+/// threads ever write the same byte. Each opening counts anew: a file is open
+/// once at a time, which the lock of the database sees to.
 #[derive(Debug)]
 pub struct WalFile {
     /// Not behind `backend`: a write through it is a copy, without a dynamic
@@ -189,7 +219,7 @@ struct Reserved(AtomicU64);
 
 /// Exclusive ownership of a range of a [`WalFile`]; neither `Copy` nor `Clone`.
 #[derive(Debug)]
-pub struct WalRange {
+pub(crate) struct WalRange {
     start: u64,
     end: u64,
     file: u64,
@@ -227,7 +257,7 @@ impl WalFile {
     }
 
     /// The next `len` bytes, or `None` when the file has not that many left.
-    pub fn reserve(&self, len: u64) -> Option<WalRange> {
+    pub(crate) fn reserve(&self, len: u64) -> Option<WalRange> {
         // Relaxed: the update is atomic, which is all that disjointness needs;
         // nothing is published through this counter.
         let start = self
@@ -245,7 +275,7 @@ impl WalFile {
     /// # Panics
     /// If the range is another file's or too short: a caller's bug.
     #[inline]
-    pub fn write(&self, range: &mut WalRange, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, range: &mut WalRange, bytes: &[u8]) -> io::Result<()> {
         assert!(range.file == self.id, "a range belongs to the file that reserved it");
         assert!(bytes.len() as u64 <= range.remaining(), "write past the reserved range");
         // SAFETY: the range lies within the capacity and, being neither Copy
@@ -280,9 +310,12 @@ impl WalFile {
     /// cheaper: each of its bytes is written once. What is left when `go_on`
     /// says no keeps its price.
     ///
+    /// Nobody may reserve while it runs: the caller is the only one who has the
+    /// file.
+    ///
     /// # Panics
     /// If a range was reserved: zeros would meet its writer.
-    pub fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+    pub(crate) fn write_zeros(&self, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         assert_eq!(self.reserved(), 0, "zeros are written before the file is in use");
         self.backend.write_zeros(go_on)
     }
@@ -307,17 +340,12 @@ impl WalFile {
 
 impl WalRange {
     /// File offset of the next byte to be written.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.start
     }
 
-    /// File offset at which the range ends.
-    pub fn end(&self) -> u64 {
-        self.end
-    }
-
     /// Bytes left to be written.
-    pub fn remaining(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.end - self.start
     }
 }

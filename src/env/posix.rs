@@ -9,12 +9,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::buffered::BufferedFile;
 use super::direct::DirectFile;
-use super::{Env, FileLock, RandomAccessFile, Region, WalFile, WritableFile, posix_wal};
+use super::{Env, FileLock, RandomAccessFile, Region, WalFile, WritableFile};
+use super::{posix_wal, rename_unless_exists};
 
 /// Permissions of new files, before the umask.
 pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -79,6 +80,14 @@ impl RandomAccessFile for PosixReader {
         // A hint: if it fails, the bytes are read when they are asked for.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
+}
+
+/// Room for so many bytes of a file, or an error: the length of a sparse file is
+/// free, and anybody's choice.
+fn empty_with_room(len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len)?;
+    Ok(bytes)
 }
 
 fn open(path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
@@ -158,9 +167,9 @@ impl Env for PosixEnv {
         let file = open_to_read(path)?;
         let len = rustix::fs::fstat(&file)?.st_size as usize;
         // One more than the length: the read that says "end" needs room too.
-        let mut bytes = Vec::with_capacity(len.saturating_add(1));
+        let mut bytes = empty_with_room(len.saturating_add(1))?;
         loop {
-            bytes.reserve(1);
+            bytes.try_reserve(1)?;
             let spare = rustix::buffer::spare_capacity(&mut bytes);
             match rustix::io::read(&file, spare) {
                 Ok(0) => return Ok(bytes),
@@ -172,7 +181,7 @@ impl Env for PosixEnv {
 
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let file = open_to_read(path)?;
-        let mut bytes = Vec::with_capacity(len);
+        let mut bytes = empty_with_room(len)?;
         while bytes.len() < len {
             let at = offset.saturating_add(bytes.len() as u64);
             let spare = rustix::buffer::spare_capacity(&mut bytes);
@@ -224,6 +233,17 @@ impl Env for PosixEnv {
         Ok(rustix::fs::rename(from, to)?)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // Not in this kernel or file system.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+                rename_unless_exists(self, from, to)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::unlink(path)?)
     }
@@ -247,5 +267,28 @@ impl Env for PosixEnv {
         let file = open(path, OFlags::RDWR | OFlags::CREATE, FILE_MODE)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(PosixLock { file }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_no_memory_is_an_error() {
+        assert!(empty_with_room(100).unwrap().capacity() >= 100);
+        // More than the addresses of a process; than the length of a `Vec`.
+        for len in [1 << 48, usize::MAX] {
+            assert_eq!(empty_with_room(len).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_sparse_file_costs_that_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sparse");
+        let file = open(&path, OFlags::WRONLY | OFlags::CREATE, FILE_MODE).unwrap();
+        rustix::fs::ftruncate(&file, 1 << 40).unwrap();
+        assert_eq!(PosixEnv::new().read_at(&path, 0, 65).unwrap(), [0; 65]);
     }
 }

@@ -331,6 +331,14 @@ impl Env for SimEnv {
         self.write_op().fs.rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.write_op();
+        if state.fs.exists(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.fs.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.write_op().fs.remove(path)
     }

@@ -132,6 +132,33 @@ fn names_are_listed_renamed_linked_and_removed() {
 }
 
 #[test]
+fn a_new_name_takes_the_place_of_nothing() {
+    on_each(|env, dir| {
+        let [a, b, empty, full] = ["a", "b", "empty", "full"].map(|name| dir.join(name));
+        write_file(env, &a, b"a");
+        write_file(env, &b, b"b");
+        env.create_dir(&empty).unwrap();
+        env.create_dir(&full).unwrap();
+        write_file(env, &full.join("file"), b"inside");
+        for (from, to) in [(&a, &b), (&a, &empty), (&a, &a), (&full, &empty), (&full, &b)] {
+            assert_eq!(kind(env.rename_new(from, to)), ErrorKind::AlreadyExists);
+        }
+        assert_eq!(env.read(&b).unwrap(), b"b");
+        assert_eq!(env.list(&empty).unwrap(), [""; 0]);
+        let [new, moved] = ["new", "moved"].map(|name| dir.join(name));
+        env.rename_new(&a, &new).unwrap();
+        env.rename_new(&full, &moved).unwrap();
+        assert_eq!(env.read(&new).unwrap(), b"a");
+        assert_eq!(env.read(&moved.join("file")).unwrap(), b"inside");
+        assert!(!env.exists(&a).unwrap() && !env.exists(&full).unwrap());
+        assert_eq!(kind(env.rename_new(&a, &dir.join("c"))), ErrorKind::NotFound);
+        // What an `Env` does that has no such call.
+        assert_eq!(kind(rename_unless_exists(env, &new, &empty)), ErrorKind::AlreadyExists);
+        rename_unless_exists(env, &new, &a).unwrap();
+    });
+}
+
+#[test]
 fn what_is_missing_is_not_found() {
     on_each(|env, dir| {
         let [missing, inside] = ["missing", "missing/file"].map(|name| dir.join(name));
@@ -216,7 +243,7 @@ fn threads_write_a_log_side_by_side() {
                     let (first, second) = (len / 3, len - len / 3);
                     log.write(&mut range, &vec![id; first as usize]).unwrap();
                     log.write(&mut range, &vec![id ^ 0x80; second as usize]).unwrap();
-                    assert_eq!((range.remaining(), range.offset()), (0, range.end()));
+                    assert_eq!((range.remaining(), range.offset()), (0, range.end));
                     written.push((start, first, second));
                     if written.len() % 100 == 0 {
                         log.sync().unwrap();

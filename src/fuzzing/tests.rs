@@ -113,3 +113,54 @@ fn a_sealed_table_is_one() {
     seal_table(&mut sealed);
     assert!(sealed == good);
 }
+
+#[test]
+fn sealed_fragments_are_such() {
+    let image = base_image();
+    let names = image.list(Path::new(DIR)).unwrap();
+    let framed = |name: &&String| name.ends_with(".log") || name.starts_with("MANIFEST");
+    for name in names.iter().filter(framed) {
+        let good = image.read(&Path::new(DIR).join(name)).unwrap();
+        let mut sealed = good.clone();
+        seal_fragments(&mut sealed);
+        assert!(sealed == good, "{name}: what was right is right");
+        // Bytes of the checksum and of the payload, if there is a fragment.
+        sealed[1] ^= 1;
+        sealed[12] ^= 1;
+        seal_fragments(&mut sealed);
+        sealed[12] ^= 1;
+        seal_fragments(&mut sealed);
+        assert_eq!(sealed == good, good[6] != 0, "{name}");
+    }
+}
+
+/// A fuzzer without feedback, where the fuzzer itself does not run: some patches
+/// of one image with the checksums made right. `AIDB_LONG` has it try more.
+#[test]
+fn patched_databases() {
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let first = number("AIDB_SEED").unwrap_or(1);
+    let count = number("AIDB_SEED").map_or(60 * number("AIDB_LONG").unwrap_or(1), |_| 1);
+    for seed in first..first + count {
+        let mut state = seed;
+        let mut below = |n: u64| {
+            // splitmix64
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ z >> 31) % n
+        };
+        let mut input = vec![below(32) as u8 | 1];
+        for _ in 0..1 + below(6) {
+            // Where the records of logs and manifests are, mostly.
+            let reach = [200, 2000, 8000][below(3) as usize];
+            let (file, at, len) = (below(256), below(reach), below(4));
+            let bytes = [0, 1, 2, 0x7f, 0x80, 0x81, 0xff, below(256) as u8];
+            input.extend([file as u8, at as u8, (at >> 8) as u8, 1 + len as u8]);
+            input.extend((0..=len).map(|_| bytes[below(8) as usize]));
+        }
+        let run = std::panic::catch_unwind(|| database(&input));
+        assert!(run.is_ok(), "AIDB_SEED={seed}: {input:?}");
+    }
+}

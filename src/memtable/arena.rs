@@ -42,7 +42,8 @@ pub(super) const VERSION_HEADER: usize = 2 * UNIT;
 
 /// Bytes before the first reservation, a multiple of the cache line.
 const FRONT: usize = ((HEAD as usize + 1) * UNIT).next_multiple_of(64);
-/// Largest region that offsets reach, in bytes.
+/// Largest region that offsets reach, in bytes. (Needs 64-bit addresses, as the
+/// crate does.)
 const REGION_MAX: usize = UNIT << Offset::BITS;
 /// Tower bytes every entry is entitled to.
 const TOWER_BYTES: usize = 2 * UNIT;

@@ -17,10 +17,10 @@
 //!    holds an `Arc` of it, can exist then.
 //!
 //! Reset zeroes what is read before it is written: the index and the head's
-//! tower. The rest of the arena keeps its old bytes, because every node and
-//! version is written in full, but for links above the level it is reachable
-//! at, before the exchange that publishes it; those are written before they
-//! become reachable, too.
+//! tower. The rest of the arena keeps its old bytes, because all that is read of
+//! a node or version is written before the exchange that publishes it, but for
+//! links above the level it is reachable at; those are written before they become
+//! reachable, too. What is never read, padding and slack, stays as it was.
 
 mod arena;
 mod finger;

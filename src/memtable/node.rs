@@ -214,7 +214,8 @@ impl<'a> Node<'a> {
             }
             // Relaxed: published by the exchange below.
             version.next().store(next, Ordering::Relaxed);
-            // Release: publishes the version's contents. Acquire on failure:
+            // Release: publishes the version's contents; what `next` leads to was
+            // acquired by us and is passed on. Acquire on failure:
             // the version that came in between is compared next. The chain only
             // grows, so `place` is still before our position.
             match place.compare_exchange_weak(

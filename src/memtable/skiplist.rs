@@ -313,7 +313,9 @@ impl SkipList {
     }
 
     /// Takes a search for `target` to the next node it passes, and starts
-    /// fetching that; false when the search has ended.
+    /// fetching that; false when the search has ended. To step on after that does
+    /// no harm: what was found stays found, and a splice is recorded anew with
+    /// links that can only have come nearer.
     #[inline]
     pub(super) fn step<'a>(&'a self, search: &mut Search<'a>, target: Target<'_>) -> bool {
         if search.deferred {
@@ -413,11 +415,14 @@ impl SkipList {
     /// Fills the splice from the tail if the target lies past the last node.
     ///
     /// The tail is a set of hints that other threads move meanwhile. They are
-    /// loaded first, then the last node is seen to have no successor. Had one
-    /// of the hints been after that node, then its insertion, which happened
-    /// before our (Acquire) load of the hint, would have come after that of the
-    /// node's first successor, and we would see that. So all the hints are at
-    /// or before the last node, and that is before the target.
+    /// loaded first, then the last node is seen to have no successor. That node
+    /// got into the tail because its exchange at level 0 put it last: nothing
+    /// beyond it is older than it. Had one of the hints been after it, then that
+    /// hint's insertion, which happened before our (Acquire) load of the hint,
+    /// would have come after that of the node's first successor, and we would see
+    /// that. So all the hints are at or before the last node, and that is before
+    /// the target. The order is essential: with the successor loaded before the
+    /// hints, a hint could be of a node that was inserted in between.
     fn splice_at_tail(&self, target: Target<'_>, height: usize, splice: &mut Splice) -> bool {
         // Acquire (here and below): pairs with the Release in `link_node`.
         let last = self.tail.0[0].load(Ordering::Acquire);

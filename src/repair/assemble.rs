@@ -1,7 +1,7 @@
 //! Puts the tables in levels: as the manifest has them, or else in one sorted
 //! run at the bottom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Repair;
@@ -25,9 +25,14 @@ type Placed = Vec<(Option<usize>, Arc<FileMeta>)>;
 impl Repair {
     /// The edit that describes the repaired database in whole.
     pub(super) fn assemble(&mut self, judged: Judged, logged: FromLogs) -> Result<VersionEdit> {
-        // Nothing that is left has the name of these.
-        let nameless = self.known.families.iter().filter(|(_, family)| family.name.is_empty());
-        let nameless: Vec<u32> = nameless.map(|(id, _)| *id).collect();
+        // Nothing that is left has the name of these, or an older one has it too.
+        let (mut names, mut nameless) = (BTreeSet::new(), Vec::new());
+        for (id, family) in &mut self.known.families {
+            if family.name.is_empty() || !names.insert(family.name.clone()) {
+                family.name = Box::default();
+                nameless.push(*id);
+            }
+        }
         nameless.into_iter().for_each(|id| self.learn_family(id, ""));
         let mut families: BTreeMap<u32, Placed> = BTreeMap::new();
         let mut last_sequence = self.known.last_sequence.max(logged.last_sequence);

@@ -11,6 +11,7 @@ use crate::memtable::MemTable;
 use crate::sstable::Origin;
 use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
 use crate::version::FileMeta;
+use crate::version::edit::FAMILIES_MAX;
 use crate::version::filename::{self, FileKind};
 use crate::wal::reader::{LogReader, LogStart, Logged, LoggedBatch};
 
@@ -23,6 +24,8 @@ pub(super) struct FromLogs {
     filling: BTreeMap<u32, Arc<MemTable>>,
     /// By family: what is in tables.
     floors: BTreeMap<u32, SequenceNumber>,
+    /// By family and log: writes that are in tables, as tables say.
+    left_out: BTreeMap<(u32, u64), u64>,
 }
 
 impl Repair {
@@ -41,7 +44,29 @@ impl Repair {
         }
         let families: Vec<u32> = found.filling.keys().copied().collect();
         families.into_iter().try_for_each(|family| self.seal(family, &mut found))?;
+        if !judged.is_as_known {
+            self.doubt_floors(&found, judged);
+        }
         Ok(found)
+    }
+
+    /// Says which writes were left out because of a table alone that claims to
+    /// cover more than was ever written, as far as the rest is evidence. (It may
+    /// be right: if later logs are gone, or writes were not logged.)
+    fn doubt_floors(&mut self, found: &FromLogs, judged: &Judged) {
+        let in_tables = judged.tables.iter().map(|table| table.file.largest_seq);
+        let evident = in_tables.fold(found.last_sequence.max(self.known.last_sequence), u64::max);
+        for ((family, log), count) in &found.left_out {
+            let floor = found.floors.get(family).copied().unwrap_or(0);
+            if floor > evident {
+                let name = log_name(*log);
+                let reason = format!(
+                    "a table says that the writes of family {family} up to {floor} are in tables, \
+                     which nothing else confirms: those logged here were left out"
+                );
+                self.lose(&name, reason, 0, Some(*count));
+            }
+        }
     }
 
     /// Up to where the writes of each family are in tables. Without a whole
@@ -62,7 +87,7 @@ impl Repair {
 
     fn replay_log(&mut self, number: u64, found: &mut FromLogs) -> Result<()> {
         let path = filename::log_path(&self.context.dir, number);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = log_name(number);
         let bytes = match self.env().read(&path) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -89,7 +114,12 @@ impl Repair {
         loop {
             let at = reader.offset();
             match reader.next() {
-                Logged::Batch(batch) => self.take_batch(&batch, found)?,
+                Logged::Batch(batch) => {
+                    if !self.take_batch(number, &batch, found)? {
+                        lost += reader.offset() - at;
+                        why = why.or(Some("entry of a column family that cannot be"));
+                    }
+                }
                 Logged::Bad(damage) => {
                     reader.skip();
                     lost += reader.offset().min(end) - at;
@@ -112,7 +142,14 @@ impl Repair {
         Ok(())
     }
 
-    fn take_batch(&mut self, batch: &LoggedBatch<'_>, found: &mut FromLogs) -> Result<()> {
+    /// Whether all entries could be taken, or need not be.
+    fn take_batch(
+        &mut self,
+        log: u64,
+        batch: &LoggedBatch<'_>,
+        found: &mut FromLogs,
+    ) -> Result<bool> {
+        let mut possible = true;
         let mut sequence = batch.first_sequence;
         for entry in batch.entries() {
             // Checked when the batch was read.
@@ -122,15 +159,24 @@ impl Repair {
             }
             let seq_type = SeqType::new(sequence, entry.value_type);
             sequence += 1;
+            if entry.cf >= FAMILIES_MAX {
+                possible = false;
+                continue;
+            }
             let is_new = sequence - 1 > found.floors.get(&entry.cf).copied().unwrap_or(0);
             let is_known = matches!(entry.value_type, ValueType::Put | ValueType::Delete);
-            if is_new && is_known && !self.known.is_dropped(entry.cf) {
+            if !is_known || self.known.is_dropped(entry.cf) {
+                continue;
+            }
+            if is_new {
                 self.learn_family(entry.cf, "");
                 self.insert(entry.cf, seq_type, (entry.key, entry.value), found)?;
+            } else {
+                *found.left_out.entry((entry.cf, log)).or_default() += 1;
             }
         }
         found.last_sequence = found.last_sequence.max(batch.last_sequence());
-        Ok(())
+        Ok(possible)
     }
 
     fn insert(
@@ -168,4 +214,9 @@ impl Repair {
         found.tables.entry(family).or_default().extend(file);
         Ok(())
     }
+}
+
+fn log_name(number: u64) -> String {
+    let path = filename::log_path(std::path::Path::new(""), number);
+    path.to_string_lossy().into_owned()
 }

@@ -28,10 +28,12 @@ mod logs;
 mod tables;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::checkpoint;
 use crate::compaction::output::TableContext;
 use crate::config::{Options, ReadMode, VerifyChecksums};
 use crate::db;
@@ -144,9 +146,11 @@ pub(crate) fn repair(path: &Path, options: &Options) -> Result<RepairReport> {
     // Damaged devices are to give errors, and every byte is to be looked at.
     context.read_mode = ReadMode::Pread;
     context.verify = VerifyChecksums::FirstTouch;
-    let next = names.iter().filter_map(|name| db::file_number(name)).max().map_or(1, |n| n + 1);
-    context.next_file = Arc::new(AtomicU64::new(next));
     let known = Known::read(&**env, path, &names);
+    let next = names.iter().filter_map(|name| db::file_number(name)).max().map_or(1, |n| n + 1);
+    // Files that are gone may have had later numbers, which stay used.
+    let next = next.max(known.next_file_number);
+    context.next_file = Arc::new(AtomicU64::new(next));
     let report = RepairReport::default();
     let mut repair =
         Repair { context, options: options.clone(), known, names, report, aside: Vec::new() };
@@ -212,24 +216,30 @@ impl Repair {
     }
 
     /// Gives a file another name in `lost/`, or a copy there where the file
-    /// system knows no links; says which.
+    /// system knows no links; says which. What is in `lost/` may be the same
+    /// file under its second name, and the only copy of it: nothing there is
+    /// ever opened for writing.
     fn keep(&self, name: &str) -> Result<PathBuf> {
-        let (env, lost) = (self.env(), self.context.dir.join(LOST));
+        let (env, lost) = (&**self.env(), self.context.dir.join(LOST));
         let from = self.context.dir.join(name);
-        let is_free = |to: &PathBuf| !env.exists(to).unwrap_or(false);
+        let mut names = (1..).map(|suffix| lost.join(format!("{name}.{suffix}")));
         let mut to = lost.join(name);
-        let mut suffix = 1;
-        while !is_free(&to) {
-            to = lost.join(format!("{name}.{suffix}"));
-            suffix += 1;
+        loop {
+            if !env.exists(&to).map_err(|e| Error::io("look for", &to, e))? {
+                match env.hard_link(&from, &to) {
+                    Ok(()) => return Ok(to),
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(e) if checkpoint::is_want_of_links(&e) => {
+                        let len = env.file_len(&from).map_err(|e| Error::io("stat", &from, e))?;
+                        return checkpoint::copy_file(env, &from, &to, len).map(|()| to);
+                    }
+                    Err(e) => return Err(Error::io("link", &to, e)),
+                }
+            }
+            to = names.next().unwrap_or_default();
         }
-        if env.hard_link(&from, &to).is_ok() {
-            return Ok(to);
-        }
-        let bytes = env.read(&from).map_err(|e| Error::io("read", &from, e))?;
-        let mut file = env.create(&to, false).map_err(|e| Error::io("create", &to, e))?;
-        file.append(&bytes).map_err(|e| Error::io("write", &to, e))?;
-        file.finish().map_err(|e| Error::io("sync", &to, e))?;
-        Ok(to)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ use crate::sstable::salvage::{Salvaged, salvage};
 use crate::sstable::{Origin, Table};
 use crate::types::key::InternalKey;
 use crate::version::FileMeta;
+use crate::version::edit::FAMILIES_MAX;
 use crate::version::filename::{self, FileKind};
+use crate::version::known::Known;
 use crate::version::set::state::DEFAULT_FAMILY;
 
 /// Prefix of the name of a family whose own is lost.
@@ -216,10 +218,12 @@ impl Repair {
     /// The family of a table that the manifest does not know.
     fn family_of(&mut self, properties: Option<&Properties>) -> u32 {
         match properties.and_then(|p| p.origin.as_ref()) {
-            Some(origin) => {
+            Some(origin) if origin.family < FAMILIES_MAX => {
                 self.learn_family(origin.family, &origin.family_name);
                 origin.family
             }
+            // Of a family that cannot be: nobody knows of which.
+            Some(_) => self.unknown_family(),
             // It does not say. Where there is one family only, it is that one's;
             // else a family of its own keeps its entries from those of others.
             None if self.known.families.len() == 1 && self.known.dropped.is_empty() => {
@@ -236,7 +240,11 @@ impl Repair {
         if let Some((id, _)) = known {
             return *id;
         }
-        let id = self.known.next_family;
+        let Known { families, dropped, next_family, .. } = &self.known;
+        // If the last identifier was taken: one of those that were passed over.
+        let free = |id: &u32| !families.contains_key(id) && !dropped.contains(id);
+        let id = (*next_family..FAMILIES_MAX).next();
+        let id = id.or_else(|| (0..FAMILIES_MAX).rev().find(free)).unwrap_or(DEFAULT_FAMILY);
         self.learn_family(id, &name);
         id
     }
@@ -253,14 +261,20 @@ impl Repair {
         if self.known.is_dropped(id) {
             return;
         }
-        let fallback = format!("{RECOVERED}{id}");
+        debug_assert!(id < FAMILIES_MAX);
         let taken = |name: &str| {
             self.known.families.iter().any(|(other, f)| *other != id && *f.name == *name)
         };
-        let wanted = if name.is_empty() || taken(name) { &fallback } else { name };
-        let family = self.known.families.entry(id).or_default();
-        if family.name.is_empty() || family.name.starts_with(RECOVERED) {
-            family.name = wanted.into();
+        let wanted = (!name.is_empty() && !taken(name)).then(|| name.to_owned());
+        let given = self.known.families.get(&id).map_or("", |family| &family.name);
+        // A name that a repair gave goes when the right one is found.
+        if given.is_empty() || given.starts_with(RECOVERED) && wanted.is_some() {
+            let numbered = |n: u32| match n {
+                1 => format!("{RECOVERED}{id}"),
+                n => format!("{RECOVERED}{id}-{n}"),
+            };
+            let name = wanted.or_else(|| (1..).map(numbered).find(|name| !taken(name)));
+            self.known.families.entry(id).or_default().name = name.unwrap_or_default().into();
         }
         self.known.next_family = self.known.next_family.max(id.saturating_add(1));
     }

@@ -19,7 +19,9 @@
 
 use crate::compress::{DECOMPRESSED_LEN_MAX, compression_from_u8};
 use crate::config::Compression;
-use crate::types::key::{InternalKey, KEY_LEN_MAX, SeqType, SequenceNumber, VALUE_LEN_MAX};
+use crate::types::key::{
+    InternalKey, KEY_LEN_MAX, SEQUENCE_MAX, SeqType, SequenceNumber, VALUE_LEN_MAX,
+};
 use crate::util::checksum::checksum;
 use crate::util::coding::{Cursor, put_bytes, put_varint};
 
@@ -277,7 +279,9 @@ impl Properties {
                 _ => {}
             }
         }
+        let covers = p.origin.as_ref().map_or(0, |origin| origin.covers_seq);
         let plausible = p.entries > 0
+            && p.smallest_seq.max(p.largest_seq).max(covers) <= SEQUENCE_MAX
             && p.deletes.checked_add(p.others)? <= p.entries
             && p.smallest.user_key <= p.largest.user_key;
         plausible.then_some(p)

@@ -11,6 +11,11 @@
 //!    then lost. A page *inside* an intact block is never looked at, so that a
 //!    value that holds a table is not taken for one.
 //! 4. A device that fails costs the blocks it fails on, not the others.
+//! 5. What only looks like a part of a table is read and checked in vain. An
+//!    intact block is read twice at most, so that after so many readings of the
+//!    whole file ([`TRIES`]) what is tried is an attacker's: it is given up.
+
+use std::cell::Cell;
 
 use super::block::Block;
 use super::format::*;
@@ -28,6 +33,9 @@ use crate::util::coding::Cursor;
 const INDEX_SEARCH_LEN: u64 = 4 << 20;
 /// How far before the index the line of the properties is looked for.
 const META_SEARCH_LEN: u64 = 4096;
+
+/// As many bytes as the file has may be tried so many times.
+const TRIES: u64 = 16;
 
 /// What a salvage has read and what not.
 #[derive(Clone, Debug, Default)]
@@ -48,14 +56,20 @@ struct Salvage<'a> {
     source: Source,
     each: Each<'a>,
     done: Salvaged,
+    /// Bytes that may still be tried (rule 5).
+    budget: Cell<u64>,
 }
 
 /// Hands out every entry of the table at `path` that can be read.
 pub(crate) fn salvage(env: &dyn Env, path: &std::path::Path, each: Each<'_>) -> Result<Salvaged> {
     // Never a mapping: the device may be what is damaged.
     let source = Source::open(env, path, ReadMode::Pread);
-    let source = source.map_err(|e| Error::io("open", path, e))?;
-    let mut salvage = Salvage { source, each, done: Salvaged::default() };
+    run(source.map_err(|e| Error::io("open", path, e))?, each)
+}
+
+fn run(source: Source, each: Each<'_>) -> Result<Salvaged> {
+    let budget = Cell::new(source.len().saturating_mul(TRIES));
+    let mut salvage = Salvage { source, each, done: Salvaged::default(), budget };
     let footer_at = salvage.source.len().saturating_sub(FOOTER_LEN as u64);
     let footer = salvage.read(footer_at, FOOTER_LEN as u64).and_then(|end| Footer::decode(&end));
     let index = footer
@@ -78,6 +92,12 @@ impl Salvage<'_> {
         Some(bytes.into_owned())
     }
 
+    /// As [`read`](Self::read), of what may be no part of the table (rule 5).
+    fn try_read(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
+        self.budget.set(self.budget.get().checked_sub(len)?);
+        self.read(offset, len)
+    }
+
     fn index_at(&self, handle: BlockHandle) -> Option<Index> {
         Index::decode(&self.read(handle.offset, handle.len)?, self.source.len()).ok()
     }
@@ -86,17 +106,20 @@ impl Salvage<'_> {
     fn find_index(&self, end: u64) -> Option<(u64, Index)> {
         let first = end.saturating_sub(INDEX_SEARCH_LEN);
         let tail = self.read(first, end - first)?;
+        // Decoding copies it.
+        let mut budget = TRIES * tail.len() as u64;
         (0..tail.len().checked_sub(16)?).rev().find_map(|at| {
             let bytes = &tail[at..];
             let mut cursor = Cursor::new(bytes);
             let [n, common, separators, zero] =
                 [cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?].map(u64::from);
             let fits = 16 + 24 * n + common + separators == bytes.len() as u64;
+            if zero != 0 || n == 0 || !fits {
+                return None;
+            }
+            budget = budget.checked_sub(bytes.len() as u64)?;
             let start = first + at as u64;
-            (zero == 0 && n > 0 && fits)
-                .then(|| Index::decode(bytes, start).ok())
-                .flatten()
-                .map(|index| (start, index))
+            Index::decode(bytes, start).ok().map(|index| (start, index))
         })
     }
 
@@ -112,7 +135,7 @@ impl Salvage<'_> {
     }
 
     fn properties(&self, at: BlockHandle, sum: u32) -> Option<Properties> {
-        let bytes = self.read(at.offset, at.len).filter(|bytes| checksum(&[bytes]) == sum)?;
+        let bytes = self.try_read(at.offset, at.len).filter(|bytes| checksum(&[bytes]) == sum)?;
         Properties::decode(&bytes)
     }
 
@@ -171,7 +194,10 @@ impl Salvage<'_> {
             return None;
         }
         let used = u32::from_le_bytes(*header[8..].first_chunk()?);
-        let bytes = self.read(at, u64::from(used))?;
+        if used as usize > BLOCK_LEN_MAX {
+            return None;
+        }
+        let bytes = self.try_read(at, u64::from(used))?;
         let intact = Block::parse(&bytes).is_some_and(|block| block.is_intact());
         intact.then_some(bytes)
     }
@@ -209,5 +235,72 @@ impl Salvage<'_> {
         }
         let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         decompress(header[4], body, len as usize).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::env::RandomAccessFile;
+
+    /// Counts the bytes that are read of it.
+    #[derive(Debug)]
+    struct Counting {
+        bytes: Vec<u8>,
+        read: Arc<AtomicU64>,
+    }
+
+    impl RandomAccessFile for Counting {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+            buf.copy_from_slice(&self.bytes[offset as usize..][..buf.len()]);
+            Ok(())
+        }
+    }
+
+    fn bytes_read(bytes: Vec<u8>) -> u64 {
+        let read = Arc::new(AtomicU64::new(0));
+        let file = Counting { bytes, read: Arc::clone(&read) };
+        run(Source::File(Box::new(file)), &mut |_, _| Ok(())).unwrap();
+        read.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn pages_that_all_seem_to_begin_a_block_cost_a_few_readings_of_the_file() {
+        let len = 2 << 20;
+        let mut bytes = vec![0; len];
+        for at in (0..len).step_by(PAGE_LEN) {
+            bytes[at + 4] = 1;
+            bytes[at + 8..at + 12].copy_from_slice(&((len - at) as u32).to_le_bytes());
+        }
+        let read = bytes_read(bytes);
+        assert!(read <= 32 * len as u64, "{} times its length", read / len as u64);
+    }
+
+    #[test]
+    fn lines_that_all_seem_to_name_properties_cost_a_few_readings_of_the_file() {
+        let len = 1 << 20;
+        let mut line = vec![];
+        let handle = BlockHandle { offset: 0, len: len as u64 / 2 };
+        put_meta(&mut line, META_PROPERTIES, handle, b"something else");
+        let index_at = len / 2;
+        let mut bytes = vec![0; len];
+        for at in (0..index_at - line.len()).step_by(line.len()) {
+            bytes[at..at + line.len()].copy_from_slice(&line);
+        }
+        let read = Arc::new(AtomicU64::new(0));
+        let source = Source::File(Box::new(Counting { bytes, read: Arc::clone(&read) }));
+        let budget = Cell::new(TRIES * len as u64);
+        let each: Each<'_> = &mut |_, _| Ok(());
+        let salvage = Salvage { source, each, done: Salvaged::default(), budget };
+        assert!(salvage.find_properties(index_at as u64).is_none());
+        let read = read.load(Ordering::Relaxed);
+        assert!(read > 10 * len as u64 && read < 20 * len as u64, "{read} bytes");
     }
 }

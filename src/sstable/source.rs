@@ -3,7 +3,8 @@
 //! 1. Of a mapping a part is borrowed; of a file it is copied, once, into memory
 //!    that nobody else has: what was verified there stays as it was.
 //! 2. A part is refused before anything is allocated when it does not lie inside
-//!    the file, so a hostile length costs nothing.
+//!    the file. That alone bounds little, for a sparse file is as long as anybody
+//!    likes: where there is no memory for a part, that is an error too.
 //! 3. Both fail by an error: a part of a mapping is faulted in before it is lent.
 
 use std::borrow::Cow;
@@ -13,6 +14,9 @@ use std::path::Path;
 use super::format::BlockHandle;
 use crate::config::ReadMode;
 use crate::env::{Env, RandomAccessFile, Region};
+
+/// For more bytes than this it is asked whether there is memory.
+const USUAL_LEN_MAX: usize = 1 << 20;
 
 /// A table's file.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ impl Source {
                 if end.is_none_or(|end| end > file.len()) {
                     return Ok(None);
                 }
-                let mut bytes = vec![0; handle.len as usize];
+                let mut bytes = zeroed(handle.len)?;
                 file.read_at(handle.offset, &mut bytes)?;
                 Ok(Some(Cow::Owned(bytes)))
             }
@@ -69,5 +73,49 @@ impl Source {
             Source::Mapped(region) => region.read_ahead(offset, len),
             Source::File(file) => file.read_ahead(offset as u64, len as u64),
         }
+    }
+}
+
+/// Zeroed memory, or an error where a larger part than any block asks for it.
+fn zeroed(len: u64) -> io::Result<Vec<u8>> {
+    let too_long = || io::Error::from(io::ErrorKind::OutOfMemory);
+    let len = usize::try_from(len).map_err(|_| too_long())?;
+    if len > USUAL_LEN_MAX {
+        // For its answer: memory that is zeroed already comes from `vec!` alone.
+        Vec::<u8>::new().try_reserve_exact(len)?;
+    }
+    Ok(vec![0; len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sparse file that is larger than any memory.
+    #[derive(Debug)]
+    struct Sparse;
+
+    impl RandomAccessFile for Sparse {
+        fn len(&self) -> u64 {
+            u64::MAX / 2
+        }
+        fn read_at(&self, _: u64, buf: &mut [u8]) -> io::Result<()> {
+            buf.fill(0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_part_that_fits_no_memory_is_an_error() {
+        let source = Source::File(Box::new(Sparse));
+        let bytes = source.read(BlockHandle { offset: 5, len: 9 }).unwrap().unwrap();
+        assert_eq!(bytes.into_owned(), [0; 9]);
+        // More than the addresses of a process; than the lengths of a `Vec`.
+        for len in [1 << 48, u64::MAX / 2] {
+            let error = source.read(BlockHandle { offset: 0, len }).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        }
+        let outside = BlockHandle { offset: u64::MAX / 2, len: 1 };
+        assert_eq!(source.read(outside).unwrap(), None);
     }
 }

@@ -78,6 +78,10 @@ impl Table {
         for (start, len) in ranges.chain([(self.properties().data_bytes, 0)]) {
             // The blocks ascend: the index was checked for it.
             let handle = BlockHandle { offset: end, len: start.saturating_sub(end) };
+            if handle.len >= PAGE_LEN as u64 {
+                // Nothing to read: padding leads up to the next page.
+                return Err(self.corrupt(end, "bytes between blocks"));
+            }
             let padding = self.source().read(handle);
             let padding = padding.map_err(|e| Error::io("read", self.path(), e))?;
             if padding.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {

@@ -167,7 +167,7 @@ impl VersionEdit {
                 let content = cursor.bytes().ok_or("edit: length-prefixed field is cut off")?;
                 if tag == tag::FAMILY_OPTIONS {
                     let mut content = Cursor::new(content);
-                    let id = read_u32(&mut content)?;
+                    let id = read_family(&mut content)?;
                     edit.family_options.push((id, options::decode(&mut content)?));
                 }
                 continue;

@@ -11,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::edit::VersionEdit;
-use super::filename::{self, FileKind};
+use super::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
 use super::manifest::{read_current, read_manifest};
+use super::set::replay_manifest;
 use super::set::state::{DEFAULT_FAMILY, DEFAULT_FAMILY_NAME};
 use super::version::FileMeta;
 use crate::config::ColumnFamilyOptions;
@@ -47,6 +48,12 @@ pub(crate) struct Known {
     pub(crate) log_number: u64,
     pub(crate) last_sequence: SequenceNumber,
     pub(crate) next_family: u32,
+    /// As it was when the manifest had been read: whatever a repair learns of
+    /// families beyond, these were created before.
+    created_below: u32,
+    /// Above the numbers of all files that it speaks of, and at least what it
+    /// says itself: nobody has used it or a later one, as far as it knows.
+    pub(crate) next_file_number: u64,
     /// The manifest that this is from; `None` if none could be read.
     pub(crate) manifest: Option<u64>,
     /// Whether its first edit, which is the whole state at its beginning, was
@@ -90,6 +97,11 @@ impl Known {
                 break;
             }
         }
+        // What is dropped may be spoken of afterwards only by a wrong manifest, as
+        // the default family may be dropped only by one.
+        let Known { families, dropped, .. } = &mut known;
+        dropped.remove(&DEFAULT_FAMILY);
+        families.retain(|id, _| !dropped.contains(id));
         let default = known.families.entry(DEFAULT_FAMILY).or_default();
         default.name = DEFAULT_FAMILY_NAME.into();
         known.next_family = known
@@ -97,7 +109,7 @@ impl Known {
             .keys()
             .chain(&known.dropped)
             .fold(known.next_family, |next, id| next.max(id.saturating_add(1)));
-        Known { damage, ..known }
+        Known { damage, created_below: known.next_family, ..known }
     }
 
     /// Reads one manifest. Where nothing of it can be read, it says nothing.
@@ -143,6 +155,10 @@ impl Known {
         if known.manifest.is_none() {
             why.get_or_insert_with(|| "it holds no edit".into());
         }
+        if why.is_none() {
+            // Each edit is one, and yet all together may describe nothing.
+            why = replay_manifest(env, dir, number).err().map(|error| error.to_string());
+        }
         if let Some(why) = why {
             known.is_whole = false;
             known.damage.push((name, why, lost));
@@ -155,6 +171,7 @@ impl Known {
         self.log_number = self.log_number.max(edit.log_number.unwrap_or(0));
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
         self.next_family = self.next_family.max(edit.next_family.unwrap_or(0));
+        self.see_file_numbers(edit);
         for (id, name) in &edit.families_added {
             self.families.entry(*id).or_default().name.clone_from(name);
         }
@@ -189,6 +206,17 @@ impl Known {
         }
     }
 
+    fn see_file_numbers(&mut self, edit: &VersionEdit) {
+        let parts = || edit.edits.iter();
+        let added = parts().flat_map(|part| &part.added).map(|(_, file)| file.number + 1);
+        let deleted = parts().flat_map(|part| &part.deleted).map(|(_, number)| number + 1);
+        let stated = [edit.next_file_number.unwrap_or(0), edit.log_number.unwrap_or(0) + 1];
+        let numbers = added.chain(deleted).chain(stated);
+        // What no database gets to is wrong, and must not be counted on from.
+        let next = numbers.filter(|next| *next <= FILE_NUMBER_USED_MAX).max().unwrap_or(0);
+        self.next_file_number = self.next_file_number.max(next);
+    }
+
     /// Whether table `number`, which is in the directory, was part of the
     /// database and is no more, or never was.
     pub(crate) fn is_obsolete(&self, number: u64) -> bool {
@@ -204,7 +232,7 @@ impl Known {
 
     /// Whether the family was dropped, or can be none.
     pub(crate) fn is_dropped(&self, id: u32) -> bool {
-        let never = self.is_whole && id < self.next_family && !self.families.contains_key(&id);
+        let never = self.is_whole && id < self.created_below && !self.families.contains_key(&id);
         never || self.dropped.contains(&id)
     }
 }

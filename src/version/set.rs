@@ -95,9 +95,21 @@ impl VersionSet {
     ) -> Result<VersionSet> {
         edit.format_version = Some(FORMAT_VERSION);
         edit.comparator = Some(COMPARATOR.as_bytes().into());
-        let mut replay = Replay::new(0);
-        let state = replay.apply(&edit).and_then(|()| replay.finish());
-        let (state, _) = state
+        let replayed = |edit: &VersionEdit| {
+            let mut replay = Replay::new(0);
+            replay.apply(edit)?;
+            replay.finish()
+        };
+        let read_again = |state: &State| {
+            let mut bytes = Vec::new();
+            let next = file_numbers.load(Ordering::Relaxed);
+            state.snapshot(next).encode(&mut bytes);
+            replayed(&VersionEdit::decode(&bytes)?)
+        };
+        // Relaxed: nobody else has the numbers yet. What the next open could not
+        // read must not get as far as `CURRENT`.
+        let state = replayed(&edit).and_then(|(state, _)| read_again(&state).map(|_| state));
+        let state = state
             .map_err(|what| Error::corruption(dir, 0, format!("cannot be repaired: {what}")))?;
         let mut set = VersionSet {
             env,

@@ -46,9 +46,11 @@ pub(crate) fn pin() -> ReadGuard {
 
 /// Receives what readers may no longer reach; drops it elsewhere.
 pub(crate) trait Graveyard: Send + Sync {
-    /// One more super version was replaced and will be buried.
+    /// One more super version will be replaced and then buried.
     fn announce(&self);
-    /// Takes over the reference. Must not block.
+    /// Takes over the reference. Runs on any thread that pins, whatever it holds:
+    /// the commit lock, say, or a family's view. So it may take only locks under
+    /// which nobody pins, and only for a moment.
     fn bury(&self, super_version: Arc<SuperVersion>);
 }
 
@@ -171,6 +173,13 @@ impl SuperVersion {
     }
 }
 
+/// The cell hands references to any thread and drops them on any. An `AtomicPtr`
+/// is `Send` and `Sync` whatever it points to, so the compiler does not ask.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<SuperVersion>();
+};
+
 /// The current super version of a family.
 pub(crate) struct SuperVersionCell {
     current: AtomicPtr<SuperVersion>,
@@ -207,15 +216,17 @@ impl SuperVersionCell {
 
     /// Replaces the current super version. Callers serialise among themselves.
     pub(crate) fn install(&self, next: SuperVersion) {
-        let next = Arc::into_raw(Arc::new(next)).cast_mut();
         let guard = pin();
+        let graveyard = Arc::clone(&self.graveyard);
+        // Before the swap: behind it nothing may unwind, which would drop the old
+        // one while readers are at it.
+        graveyard.announce();
+        let next = Arc::into_raw(Arc::new(next)).cast_mut();
         // AcqRel: Release publishes `next`; Acquire orders the old contents
         // before their release.
         let old = self.current.swap(next, Ordering::AcqRel);
         // SAFETY: the cell's own reference (invariant 1), now ours.
         let old = unsafe { Arc::from_raw(old.cast_const()) };
-        let graveyard = Arc::clone(&self.graveyard);
-        graveyard.announce();
         // `defer` runs the closure when every current guard has ended
         // (invariant 3).
         guard.0.defer(move || graveyard.bury(old));
@@ -240,4 +251,35 @@ impl fmt::Debug for SuperVersionCell {
 /// Runs deferred closures whose time has come; called by the purge thread.
 pub(crate) fn collect() {
     pin().0.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::types::key::PrefixMap;
+
+    struct Panics;
+
+    impl Graveyard for Panics {
+        fn announce(&self) {
+            panic!("planted");
+        }
+        fn bury(&self, _: Arc<SuperVersion>) {}
+    }
+
+    #[test]
+    fn a_graveyard_that_panics_takes_nothing_from_readers() {
+        let super_version = || {
+            let mem = MemTable::new(0, 4096, PrefixMap::default()).unwrap();
+            SuperVersion { mem: Arc::new(mem), imms: Vec::new(), version: Arc::default() }
+        };
+        let cell = SuperVersionCell::new(super_version(), Arc::new(Panics));
+        let old = Arc::downgrade(&cell.acquire());
+        let guard = pin();
+        assert!(catch_unwind(AssertUnwindSafe(|| cell.install(super_version()))).is_err());
+        assert!(old.upgrade().is_some(), "dropped while a guard lives");
+        assert!(std::ptr::eq(cell.load(&guard), old.as_ptr()), "nothing was replaced");
+    }
 }

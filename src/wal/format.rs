@@ -7,9 +7,12 @@
 //! checksum u32 | length u16 | type u8 | log_number u32 | payload
 //! ```
 //!
-//! The checksum covers type, log number and payload, so that stale bytes of a
-//! recycled file (another log number) are never taken for records. Fewer than
-//! 11 bytes left at the end of a block are zero.
+//! The checksum covers type, log number and payload, so that the records of a
+//! recycled file's earlier lives (other log numbers) are not taken for this log's.
+//! It has no key: a value stored in an earlier life may hold what would be a valid
+//! fragment of this log, if it is made to, and be taken for one where the log's
+//! end falls exactly on it. Fewer than 11 bytes left at the end of a block are
+//! zero.
 
 use crate::util::checksum;
 
@@ -222,7 +225,8 @@ impl<'a> RecordReader<'a> {
     /// Whether intact fragments of this log stand somewhere after the current
     /// position: then an `End` there is a hole, not the end. Looks at every
     /// byte of the current block and at the start of each later one, where a
-    /// log that goes on always has a fragment.
+    /// log that goes on always has a fragment. (Stale bytes may hold one, too: see
+    /// the module's text.)
     pub(crate) fn goes_on(&self) -> bool {
         let block_end = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
         let here = self.offset + 1..block_end.min(self.bytes.len());
@@ -264,7 +268,8 @@ impl<'a> RecordReader<'a> {
     }
 
     /// The fragment at or after `at` (past padding), and where it ends.
-    /// `Ok(None)`: untouched space, or the stale bytes of another log.
+    /// `Ok(None)`: untouched space, or the stale bytes of another log (but for
+    /// those that the module's text speaks of).
     #[expect(clippy::type_complexity, reason = "one private caller")]
     fn fragment(
         &self,

@@ -10,7 +10,9 @@
 //!    They need no lock to get there, and hardly any time.
 //! 2. If one of them does take long (its thread was put to sleep), or fails
 //!    (which it must take the lock to say), the lock is let go meanwhile and the
-//!    whole is begun again.
+//!    whole is begun again. Others may have reserved by then, and one of those may
+//!    be slow again: each time the wait with the lock held is twice as long, so
+//!    that on a crowded machine it ends. It stays bounded, because of failures.
 //! 3. Memtables are switched under the commit lock only. A flush may move one
 //!    into a table at any moment, but the view shows each in one place or the
 //!    other at every moment.
@@ -24,9 +26,11 @@ use crate::error::Result;
 use crate::types::key::SequenceNumber;
 use crate::version::super_version::pin;
 
-/// Rounds of spinning and of yielding with the lock held.
+/// Rounds of spinning and of yielding with the lock held, at the first attempt.
 const SPINS: usize = 200;
 const YIELDS: usize = 50;
+/// How often the rounds of yielding double.
+const DOUBLINGS_MAX: u32 = 8;
 
 /// Everything that was committed so far; nothing is added while this lives.
 pub(crate) struct Settled<'a> {
@@ -62,10 +66,11 @@ impl<'a> Settled<'a> {
 
 impl Pipeline {
     /// Waits until every write that has reserved is in place; `false` when the
-    /// lock was let go meanwhile, so that there may be others again.
-    pub(super) fn settle(&self, state: &mut MutexGuard<'_, State>) -> Result<bool> {
+    /// lock was let go meanwhile, so that there may be others again. `attempt`
+    /// says how often that has happened to this write.
+    pub(super) fn settle(&self, state: &mut MutexGuard<'_, State>, attempt: u32) -> Result<bool> {
         let last = state.last_sequence;
-        if self.publisher.spin(last, SPINS, YIELDS) {
+        if self.publisher.spin(last, SPINS, YIELDS << attempt.min(DOUBLINGS_MAX)) {
             return Ok(true);
         }
         MutexGuard::unlocked(state, || self.wait_visible(last))?;

@@ -24,9 +24,13 @@ impl Graveyard for Nowhere {
 #[derive(Debug, Default)]
 struct Bell(Arc<AtomicUsize>);
 
+/// Of a bell's count: the next ring is a panic.
+const CRACKED: usize = usize::MAX / 2;
+
 impl FlushDue for Bell {
     fn notify(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        let rung = self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(rung != CRACKED, "planted");
     }
 }
 
@@ -233,6 +237,29 @@ fn every_failure_wakes_those_who_wait_for_a_flush() {
     rig.pipeline.failure.poison(Error::Conflict);
     assert!(rig.pipeline.sync_to(rig.pipeline.visible()).is_err());
     assert_eq!(rung(&rig), 1);
+}
+
+#[test]
+fn a_panic_when_logs_are_released_poisons() {
+    let rig = Rig::new(0);
+    let put = |family, len| rig.put(family, b"key", len, WriteOptions::default());
+    // Family 1 holds back the first log; family 0 goes on from log to log, and
+    // is flushed all the while.
+    put(1, 10).unwrap();
+    let panicked = (0..40).find_map(|_| {
+        rig.bell.store(0, Ordering::Relaxed);
+        if rig.pipeline.switch_for_flush(Some(0)).is_ok_and(|switched| !switched.is_empty()) {
+            rig.pipeline.state.lock().family(0).unwrap().pending.clear();
+        }
+        rig.bell.store(CRACKED, Ordering::Relaxed);
+        let write = std::panic::AssertUnwindSafe(|| put(0, SEGMENT_BYTES as usize / 2));
+        let ended = std::panic::catch_unwind(write).is_err();
+        ended.then(|| rig.pipeline.state.lock().last_sequence)
+    });
+    let last = panicked.expect("family 1 was switched");
+    assert_eq!(rig.pipeline.visible(), last - 1, "a ticket is open");
+    assert!(rig.pipeline.failure.is_set(), "later writers would wait for it without end");
+    assert!(matches!(put(0, 10), Err(Error::Poisoned(_))));
 }
 
 /// Writes `other` unless `key` was changed after sequence 1.

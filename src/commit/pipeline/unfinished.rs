@@ -1,21 +1,23 @@
 //! A write that ends between reserve and publish poisons the database.
 //!
 //! Its ticket stays open for ever, so nothing behind it becomes visible: whoever
-//! waits for that must be told, also when the end was a panic.
+//! waits for that must be told, also when the end was a panic. So must those who
+//! wait for anything when a sync panics.
 
 use std::io;
 
 use super::Pipeline;
 use crate::error::Error;
 
-/// Stands for a write whose ticket is open; forgotten once it is complete.
+/// Stands for a write whose ticket is open; forgotten once it is complete. Takes
+/// the commit lock when it is dropped: whoever holds that drops it first.
 pub(super) struct Unfinished<'a>(pub(super) &'a Pipeline);
 
 impl Drop for Unfinished<'_> {
     #[cold]
     fn drop(&mut self) {
         // After an error this is not the first cause, and changes nothing.
-        let error = io::Error::other("a write ended in the middle");
+        let error = io::Error::other("a write or a sync ended in the middle");
         let path = self.0.state.lock().log.path().to_owned();
         self.0.fail(Error::io("write", path, error));
     }

@@ -153,3 +153,16 @@ fn a_directory_without_current_is_no_database() {
         assert_eq!(current(&env).kind(), crate::ErrorKind::Corruption, "{content:?}");
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_types, reason = "the test's own directory")]
+fn a_current_of_any_length_costs_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = crate::env::PosixEnv::new();
+    write_current(&env, dir.path(), 7).unwrap();
+    let file = std::fs::File::options().write(true).open(dir.path().join("CURRENT")).unwrap();
+    // Sparse: more than there is memory, at no price.
+    file.set_len(1 << 40).unwrap();
+    let error = read_current(&env, dir.path()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{error}");
+}

@@ -101,7 +101,10 @@ impl Shared {
     /// Keeps the log in use, and the next one, ready for the writers.
     pub(super) fn keep_ahead(&self, log: &LogWriter) {
         self.populate_ahead(log);
-        // After the mark was set: writers who pass it from now on wake us again.
+        // After the mark was set, so that whoever passes it from now on wakes us
+        // again. Nearly: the mark and the end are two places, both Relaxed, so we
+        // may miss the end that a writer moved while it misses the mark. Then its
+        // next write looks again; what is late is a preparation.
         if log.end() >= log.capacity() / SPARE_AT {
             let mut state = self.state.lock();
             // Not for a log that was just taken over from.

@@ -1,0 +1,292 @@
+//! What files with right checksums and impossible contents do to a repair; and a
+//! file system that fails when files are set aside.
+
+use super::*;
+use crate::batch::encode_header;
+use crate::config::{ColumnFamilyOptions, Compression};
+use crate::db::Db;
+use crate::env::{Call, Fault, FaultEnv, FaultPlan, SimEnv};
+use crate::sstable::{Origin, TableBuilder, TableOptions};
+use crate::types::key::{InternalKeyRef, SEQUENCE_MAX, SeqType, ValueType};
+use crate::version::edit::FAMILIES_MAX;
+use crate::wal::format::encode_record;
+use crate::wal::reader::{LogReader, LogStart, Logged};
+
+const DIR: &str = "/db";
+
+fn dir() -> &'static Path {
+    Path::new(DIR)
+}
+
+fn options(env: impl Env) -> Options {
+    let small = Options::default().wal_segment_bytes(64 << 10).write_buffer_bytes(64 << 10);
+    small.block_cache_bytes(1 << 20).max_background_jobs(1).env(Arc::new(env))
+}
+
+fn reopen(env: &SimEnv) -> Db {
+    Db::open(DIR, &options(env.clone()).create_if_missing(false)).expect("it opens")
+}
+
+/// A killed database whose families have one logged write each.
+fn database(families: &[&str]) -> SimEnv {
+    let env = SimEnv::new();
+    let db = Db::open(DIR, &options(env.clone())).unwrap();
+    db.put("key", "default").unwrap();
+    for name in families {
+        let family = db.create_column_family(name, &ColumnFamilyOptions::default()).unwrap();
+        family.put("key", name).unwrap();
+    }
+    env.snapshot_live()
+}
+
+fn overwrite(env: &SimEnv, path: &Path, bytes: &[u8]) {
+    let mut file = env.create(path, false).unwrap();
+    file.append(bytes).unwrap();
+    file.finish().unwrap();
+}
+
+fn names(env: &SimEnv, suffix: &str) -> Vec<String> {
+    let mut names = env.list(dir()).unwrap();
+    names.retain(|name| name.ends_with(suffix));
+    names.sort();
+    names
+}
+
+/// Appends a record with one entry to the log in use.
+fn append_to_log(env: &SimEnv, entry: &[u8]) {
+    for name in names(env, ".log") {
+        let Some(FileKind::Log(number)) = filename::parse_file_name(&name) else { continue };
+        let mut bytes = env.read(&dir().join(&name)).unwrap();
+        let mut reader = LogReader::new(&bytes, number);
+        let LogStart::Opened(opening) = reader.opening() else { continue };
+        let mut last = opening.last_sequence;
+        while let Logged::Batch(batch) = reader.next() {
+            last = batch.last_sequence();
+        }
+        let (at, mut record) = (reader.offset(), Vec::new());
+        let payload = [&encode_header(last + 1, 1), entry].concat();
+        encode_record(&mut record, at, number as u32, &payload);
+        bytes[at as usize..at as usize + record.len()].copy_from_slice(&record);
+        return overwrite(env, &dir().join(name), &bytes);
+    }
+    panic!("no log is in use")
+}
+
+/// An entry that a family puts: `k` and `v`.
+fn put_of_family(id: u32) -> Vec<u8> {
+    let mut entry = vec![0x80 | ValueType::Put as u8];
+    crate::util::coding::put_varint(&mut entry, u64::from(id));
+    entry.extend(b"\x01k\x01v");
+    entry
+}
+
+/// A table that no manifest knows: one entry, `table`, and this origin.
+fn add_table(env: &SimEnv, origin: &Origin) {
+    add_table_of(env, 900, origin);
+}
+
+fn add_table_of(env: &SimEnv, number: u64, origin: &Origin) {
+    let (compression, bloom_bits_per_key, block_bytes) = (Compression::None, 10.0, 4096);
+    let options = TableOptions { compression, bloom_bits_per_key, block_bytes };
+    let path = filename::table_path(dir(), number);
+    let mut table = TableBuilder::new(env.create(&path, false).unwrap(), path, options);
+    table.set_origin(origin.clone());
+    let key = InternalKeyRef::new(b"table", SeqType::new(0, ValueType::Put));
+    table.add(key, b"value").unwrap();
+    table.finish().unwrap();
+    env.sync_dir(dir()).unwrap();
+}
+
+fn value(db: &Db, family: &str, key: &str) -> Option<Vec<u8>> {
+    let family = db.column_family(family).expect("the family is there");
+    family.get(key).unwrap().map(|value| value.to_vec())
+}
+
+#[test]
+fn families_that_cannot_be_are_no_part_of_the_result() {
+    for id in [FAMILIES_MAX, u32::MAX] {
+        let env = database(&["other"]);
+        append_to_log(&env, &put_of_family(id));
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        let lost = report.lost.iter().find(|part| part.reason.contains("column family"));
+        assert!(lost.is_some_and(|part| part.bytes > 0), "{report}");
+        assert_eq!(report.families, ["default", "other"]);
+        let db = reopen(&env);
+        assert_eq!(value(&db, "other", "key").unwrap(), b"other");
+        assert_eq!(value(&db, "default", "key").unwrap(), b"default");
+        drop(db);
+
+        let env = database(&["other"]);
+        add_table(&env, &Origin { family: id, ..Origin::default() });
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        assert_eq!(report.families, ["default", "other", "recovered-unknown"], "{report}");
+        let db = reopen(&env);
+        assert_eq!(value(&db, "recovered-unknown", "table").unwrap(), b"value");
+        assert_eq!(value(&db, "other", "key").unwrap(), b"other");
+    }
+}
+
+#[test]
+fn the_last_identifier_of_a_family_can_be_taken() {
+    for without_manifest in [false, true] {
+        let env = database(&["other"]);
+        let name = Box::from("last");
+        let last = Origin { family: FAMILIES_MAX - 1, family_name: name, ..Origin::default() };
+        add_table_of(&env, 900, &last);
+        // Of nobody, and no identifier is left.
+        add_table_of(&env, 901, &Origin { family: FAMILIES_MAX, ..Origin::default() });
+        if without_manifest {
+            env.remove(&dir().join("CURRENT")).unwrap();
+            let manifests = env.list(dir()).unwrap().into_iter();
+            let manifests = manifests.filter(|name| name.starts_with("MANIFEST"));
+            manifests.for_each(|name| env.remove(&dir().join(name)).unwrap());
+        }
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        let db = reopen(&env);
+        assert_eq!(value(&db, "last", "table").unwrap(), b"value", "{report}");
+        let other = if without_manifest { "recovered-1" } else { "other" };
+        assert_eq!(value(&db, other, "key").unwrap(), b"other", "{report}");
+        assert_eq!(value(&db, "recovered-unknown", "table").unwrap(), b"value", "{report}");
+    }
+}
+
+#[test]
+fn families_that_a_manifest_does_not_know_are_learnt_in_any_order() {
+    let env = database(&["other"]);
+    for (number, family, name) in [(900, 4, "four"), (901, 2, "two"), (902, 3, "three")] {
+        let origin = Origin { family, family_name: name.into(), ..Origin::default() };
+        add_table_of(&env, number, &origin);
+    }
+    let report = Db::repair(DIR, &options(env.clone())).unwrap();
+    assert_eq!(report.families, ["default", "other", "two", "three", "four"]);
+    let db = reopen(&env);
+    for name in ["two", "three", "four"] {
+        assert_eq!(value(&db, name, "table").unwrap(), b"value", "{report}");
+    }
+    assert_eq!(value(&db, "other", "key").unwrap(), b"other");
+}
+
+#[test]
+fn a_table_that_covers_more_than_there_can_be_is_damaged() {
+    for covers_seq in [u64::MAX, SEQUENCE_MAX + 1] {
+        let env = database(&[]);
+        add_table(&env, &Origin { covers_seq, ..Origin::default() });
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        assert!(!report.is_complete(), "{report}");
+        let db = reopen(&env);
+        assert_eq!(value(&db, "default", "key").unwrap(), b"default", "the logged write");
+        assert_eq!(value(&db, "default", "table").unwrap(), b"value", "the table's entry");
+        db.put("key", "and it goes on").unwrap();
+    }
+}
+
+#[test]
+fn writes_that_only_an_unlikely_table_leaves_out_are_reported_and_kept() {
+    // Number 1 is all that was written.
+    for (covers_seq, believed) in [(0, true), (1, true), (2, false), (SEQUENCE_MAX, false)] {
+        let env = database(&[]);
+        let log = names(&env, ".log").remove(0);
+        let before = env.read(&dir().join(&log)).unwrap();
+        add_table(&env, &Origin { covers_seq, ..Origin::default() });
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        let about_log = report.lost.iter().find(|part| part.file == dir().join(&log));
+        assert_eq!(about_log.is_none(), believed, "{covers_seq}: {report}");
+        if let Some(part) = about_log {
+            assert_eq!((part.bytes, part.entries), (0, Some(1)), "{report}");
+            let kept = env.read(&dir().join(LOST).join(&log)).unwrap();
+            assert!(kept == before, "the log is kept");
+        }
+        reopen(&env);
+    }
+}
+
+#[test]
+fn a_name_that_a_repair_would_give_may_be_taken() {
+    // By families 1 and 2; 3 has no name.
+    let env = database(&["recovered-3", "recovered-3-2"]);
+    append_to_log(&env, &put_of_family(3));
+    let report = Db::repair(DIR, &options(env.clone())).unwrap();
+    assert_eq!(report.families, ["default", "recovered-3", "recovered-3-2", "recovered-3-3"]);
+    let db = reopen(&env);
+    assert_eq!(value(&db, "recovered-3", "key").unwrap(), b"recovered-3");
+    assert_eq!(value(&db, "recovered-3-2", "key").unwrap(), b"recovered-3-2");
+    assert_eq!(value(&db, "recovered-3-3", "k").unwrap(), b"v");
+}
+
+#[test]
+fn what_is_kept_is_never_written_over() {
+    let damaged = || {
+        let env = database(&[]);
+        env.create_dir(&dir().join(LOST)).unwrap();
+        let path = dir().join("CURRENT");
+        overwrite(&env, &path, b"nonsense");
+        // As an earlier repair leaves it that was cut off: one file, two names.
+        env.hard_link(&path, &dir().join(LOST).join("CURRENT")).unwrap();
+        env.sync_dir(&dir().join(LOST)).unwrap();
+        env.sync_dir(dir()).unwrap();
+        FaultEnv::new(env)
+    };
+    let created = |env: &FaultEnv<SimEnv>| {
+        let in_lost = |path: &PathBuf| path.starts_with(dir().join(LOST));
+        env.recorded().iter().filter(|(call, path)| *call == Call::Create && in_lost(path)).count()
+    };
+    // (the call that fails, how, whether the repair fails, copies made)
+    for (call, kind, fails, copies) in [
+        (Call::Exists, io::ErrorKind::Other, true, 0),
+        (Call::HardLink, io::ErrorKind::Other, true, 0),
+        (Call::HardLink, io::ErrorKind::AlreadyExists, false, 0),
+        (Call::HardLink, io::ErrorKind::Unsupported, false, 1),
+    ] {
+        let env = damaged();
+        env.plant(FaultPlan::new(Fault::Kind(kind)).on(call).in_path("/lost/CURRENT"));
+        env.record();
+        let result = Db::repair(DIR, &options(env.clone()));
+        assert_eq!((env.fired(), created(&env)), (1, copies), "{call:?} {kind}");
+        assert_eq!(result.is_err(), fails, "{call:?} {kind}: {result:?}");
+        let kept = env.inner().crash_clean().read(&dir().join(LOST).join("CURRENT")).unwrap();
+        assert_eq!(kept, b"nonsense", "{call:?} {kind}");
+        if !fails {
+            let [kept] = &result.unwrap().set_aside[..] else { panic!("one file") };
+            assert_eq!(env.read(kept).unwrap(), b"nonsense");
+            reopen(env.inner());
+        }
+    }
+}
+
+#[test]
+fn file_numbers_are_not_used_again() {
+    let env = SimEnv::new();
+    let db = Db::open(DIR, &options(env.clone())).unwrap();
+    for _ in 0..3 {
+        db.put("key", "value").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    names(&env, ".log").iter().for_each(|name| env.remove(&dir().join(name)).unwrap());
+    let last = names(&env, ".sst").pop().unwrap();
+    env.remove(&dir().join(last)).unwrap();
+    let manifest = env.list(dir()).unwrap().into_iter().find(|name| name.starts_with("MANIFEST"));
+    let next = Known::read(&env, dir(), &[manifest.unwrap()]).next_file_number;
+    let left = env.list(dir()).unwrap();
+    let largest = left.iter().filter_map(|name| db::file_number(name)).max().unwrap();
+    assert!(next > largest + 1, "{next} and {largest}: files with later numbers were there");
+    overwrite(&env, &dir().join("CURRENT"), b"nonsense");
+    Db::repair(DIR, &options(env.clone())).unwrap();
+    let written = env.list(dir()).unwrap().into_iter().filter(|name| !left.contains(name));
+    let numbers: Vec<u64> = written.filter_map(|name| db::file_number(&name)).collect();
+    assert!(!numbers.is_empty() && numbers.iter().all(|n| *n >= next), "{numbers:?} from {next}");
+}
+
+#[test]
+fn what_could_not_be_read_again_does_not_come_in_force() {
+    let env = database(&[]);
+    let before = env.read(&dir().join("CURRENT")).unwrap();
+    let edit = VersionEdit {
+        families_added: vec![(0, "default".into()), (FAMILIES_MAX, "name".into())],
+        ..VersionEdit::default()
+    };
+    let numbers = Arc::new(AtomicU64::new(100));
+    let refused = VersionSet::rebuild(Arc::new(env.clone()), dir(), numbers, edit).unwrap_err();
+    assert!(refused.to_string().contains("column family identifier"), "{refused}");
+    assert_eq!(env.read(&dir().join("CURRENT")).unwrap(), before);
+}
