@@ -478,14 +478,18 @@ impl ReadOptions {
         self
     }
 
-    /// Whether decompressed blocks enter the block cache (default true).
+    /// Whether the blocks read (compressed ones and, with [`ReadMode::Pread`],
+    /// all) enter the block cache (default true). `false` is for bulk reads: it
+    /// also reads ahead over blocks that this process has read before, which the
+    /// page cache may have dropped since.
     pub fn fill_cache(mut self, yes: bool) -> Self {
         self.fill_cache = yes;
         self
     }
 
-    /// How far ahead of a scan table pages are requested, in bytes (default 0:
-    /// the engine decides).
+    /// How many bytes of a table a scan asks of the device at a time (default
+    /// 0: the engine decides, now 256 KiB). Blocks that this process has read
+    /// before are not asked for, unless [`fill_cache`](Self::fill_cache) is off.
     pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {
         self.read_ahead_bytes = bytes;
         self

@@ -21,6 +21,7 @@ use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
 use crate::types::key::{SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
+use crate::version::FileMeta;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
 impl ColumnFamily {
@@ -182,6 +183,7 @@ impl ColumnFamily {
             lower: o.lower.clone(),
             upper: o.upper.clone(),
             fill_cache: o.fill_cache,
+            read_ahead_bytes: o.read_ahead_bytes,
             refusal,
         }
     }
@@ -235,6 +237,7 @@ pub(crate) struct Window {
     lower: Option<Slice>,
     upper: Option<Slice>,
     fill_cache: bool,
+    read_ahead_bytes: usize,
     refusal: Option<&'static str>,
 }
 
@@ -248,12 +251,12 @@ impl Window {
                 runs.push(RunIter::Mem(mem.iter()));
             }
         }
-        runs.extend(
-            sv.version.files(0).iter().map(|f| RunIter::Table(f.table().iter(self.fill_cache))),
-        );
+        let (fill, ahead) = (self.fill_cache, self.read_ahead_bytes);
+        let table = |f: &Arc<FileMeta>| f.table().iter(fill).with_read_ahead(ahead);
+        runs.extend(sv.version.files(0).iter().map(|f| RunIter::Table(table(f))));
         for level in sv.version.occupied_levels().filter(|level| *level > 0) {
             let files = Arc::clone(sv.version.level(level).shared_files());
-            runs.push(RunIter::Level(LevelIter::new(files, self.fill_cache)));
+            runs.push(RunIter::Level(LevelIter::new(files, fill).with_read_ahead(ahead)));
         }
         runs
     }
