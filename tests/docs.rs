@@ -4,7 +4,7 @@
 //! behind it, if there is one. (The Rust blocks are documentation tests: see the
 //! end of `src/lib.rs`.)
 //!
-//! A block that cannot be run here is an `sh no-run` block, begins with
+//! A block that cannot be run here is an `sh not-run` block, begins with
 //! [`REASON`] and why, and is counted in [`NOT_RUN`]. A block that takes minutes
 //! is an `sh long` block, runs if `AIDB_LONG` is set, and is counted in
 //! [`LONG`]. Besides: links lead somewhere, the troubleshooting page names every
@@ -42,7 +42,7 @@ const REASON: &str = "# Not run by the tests: ";
 
 /// What blocks may be of: what is here and not `sh` or `rust` holds no commands.
 const LANGUAGES: &[&str] =
-    &["sh", "sh no-run", "sh long", "rust", "text", "text output", "toml", "mermaid"];
+    &["sh", "sh not-run", "sh long", "rust", "text", "text output", "toml", "mermaid"];
 
 /// Separates the output of a block from that of the next.
 const MARK: &str = "\u{1}";
@@ -246,7 +246,7 @@ fn blocks_that_are_not_run_say_why_and_are_counted() {
             let language = block.language.as_str();
             assert!(LANGUAGES.contains(&language), "{at}: a block of `{language}`");
             match language {
-                "sh no-run" => {
+                "sh not-run" => {
                     let why = block.text.lines().next().and_then(|l| l.strip_prefix(REASON));
                     assert!(why.is_some_and(|why| why.len() > 10), "{at}: it does not say why");
                     *not_run.entry(page.clone()).or_insert(0) += 1;
@@ -434,7 +434,7 @@ fn a_page_that_is_wrong_is_found() {
         check("```sh\necho a; echo b; echo c\n```\n```text output\na\n...\nc\n```\n"),
         Ok(1)
     );
-    assert_eq!(check("```sh no-run\nfalse\n```\n```sh long\nfalse\n```\n"), Ok(0));
+    assert_eq!(check("```sh not-run\nfalse\n```\n```sh long\nfalse\n```\n"), Ok(0));
     for wrong in [
         "```sh\nfalse\n```\n",
         "```sh\nfalse | true\n```\n",

@@ -107,6 +107,20 @@ pub trait Env: Debug + Send + Sync + 'static {
 
 /// A finished file that is read at any offset. What goes wrong is an error,
 /// never a signal.
+///
+/// ```
+/// use aidb::env::{Env, SimEnv};
+/// let env = SimEnv::new();
+/// let mut file = env.create("/file".as_ref(), false)?;
+/// file.append(b"contents")?;
+/// file.finish()?;
+/// let file = env.open_read("/file".as_ref())?;
+/// let mut part = [0; 4];
+/// file.read_at(3, &mut part)?;
+/// assert_eq!(&part, b"tent");
+/// assert!(file.read_at(7, &mut part).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait RandomAccessFile: Debug + Send + Sync {
     /// Length of the file when it was opened, in bytes.
     fn len(&self) -> u64;
@@ -166,6 +180,18 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
 
 /// A preallocated log file that many threads write at once, each into a range
 /// that it has reserved.
+///
+/// ```
+/// use aidb::env::{Env, SimEnv};
+/// let env = SimEnv::new();
+/// let log = env.open_wal("/log".as_ref(), 4096, true, false)?;
+/// let mut range = log.reserve(5).expect("there is room");
+/// assert_eq!((range.offset(), range.end(), range.remaining()), (0, 5, 5));
+/// log.write(&mut range, b"entry")?;
+/// log.sync()?;
+/// assert!(log.reserve(4096).is_none());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// Invariant: ranges handed out by [`reserve`](WalFile::reserve) are disjoint,
 /// so that no two threads ever write the same byte.
