@@ -26,7 +26,7 @@
 //! The guides are in `docs/` of the repository: a quick start, architecture,
 //! tuning (every option), troubleshooting (every error), migration from RocksDB
 //! and others, durability and what mmap cannot promise. `examples/` has a
-//! program for each feature. The file systems of [`env`] serve the tests of
+//! program for each feature. The file systems of [`mod@env`] serve the tests of
 //! programs that use AiDb: one in memory with power cuts, one that fails.
 //!
 //! # Features
