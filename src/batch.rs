@@ -91,6 +91,16 @@ impl WriteBatch {
 
     /// An empty batch with room for `bytes` bytes of entries (an entry takes
     /// its key, its value and a few bytes for their lengths).
+    ///
+    /// ```
+    /// let mut batch = aidb::WriteBatch::with_capacity(1 << 20);
+    /// assert!(batch.is_empty());
+    /// batch.put("key", "value");
+    /// assert_eq!(batch.len(), 1);
+    /// assert!(batch.byte_len() > "key".len() + "value".len());
+    /// batch.clear(); // keeps the memory, for the next round
+    /// assert!(batch.is_empty());
+    /// ```
     pub fn with_capacity(bytes: usize) -> Self {
         WriteBatch { entries: Vec::with_capacity(bytes), ..WriteBatch::default() }
     }

@@ -18,6 +18,17 @@ use crate::version::set::replay_manifest;
 use crate::wal::reader::{Damage, first_damage};
 
 /// What a check looked at and what it found.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// let report = db.verify()?;
+/// assert!(report.is_ok(), "{report}");
+/// assert_eq!((report.tables, report.entries), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {

@@ -11,6 +11,13 @@ use crate::types::slice::Slice;
 pub(crate) const LEVELS: usize = 7;
 
 /// How blocks of a table are compressed.
+///
+/// ```
+/// use aidb::{Compression, Options};
+/// // Young data is read in place, old data takes less space.
+/// let options = Options::default()
+///     .compression_per_level(&[Compression::None, Compression::None, Compression::Lz4]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Compression {
@@ -24,6 +31,15 @@ pub enum Compression {
 }
 
 /// What recovery does with a damaged write-ahead log.
+///
+/// ```
+/// use aidb::{Db, Options, WalRecovery};
+/// # let dir = tempfile::tempdir()?;
+/// // Rather no database than one without its last writes.
+/// let strict = Options::default().wal_recovery(WalRecovery::AbsoluteConsistency);
+/// let db = Db::open(dir.path(), &strict)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WalRecovery {
     /// Recover the commits before the first damaged record; drop the rest.
@@ -37,6 +53,11 @@ pub enum WalRecovery {
 }
 
 /// When block checksums are verified.
+///
+/// ```
+/// use aidb::{Options, VerifyChecksums};
+/// let options = Options::default().verify_checksums(VerifyChecksums::EveryRead);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifyChecksums {
     /// On the first touch of each block by this process.
@@ -49,6 +70,15 @@ pub enum VerifyChecksums {
 }
 
 /// How tables are read.
+///
+/// ```
+/// use aidb::{Options, ReadMode, WalIo};
+/// // No SIGBUS, whatever the device does.
+/// let options = Options::default()
+///     .read_mode(ReadMode::Pread)
+///     .wal_io(WalIo::Pwrite)
+///     .block_cache_bytes(1 << 30);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadMode {
     /// In place, through a read-only mapping: nothing is copied. A device that
@@ -339,15 +369,6 @@ impl Options {
     }
 
     /// How tables are read (default in place, from mappings).
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// use aidb::{Db, Options, ReadMode, WalIo};
-    /// // For those who cannot accept a SIGBUS from a failing device.
-    /// let options = Options::default().read_mode(ReadMode::Pread).wal_io(WalIo::Pwrite);
-    /// let db = Db::open(dir.path(), &options)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
@@ -405,6 +426,20 @@ default_family_setters! {
 }
 
 /// Options of one write.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// use aidb::WriteOptions;
+/// db.put_opt("durable", "when this returns", &WriteOptions::default().sync(true))?;
+/// db.put_opt("lost", "unless flushed", &WriteOptions::default().disable_wal(true))?;
+/// let at_once = WriteOptions::default().no_slowdown(true);
+/// match db.put_opt("now", "or never", &at_once) {
+///     Ok(()) | Err(aidb::Error::WouldStall) => {}
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     pub(crate) sync: bool,
@@ -435,6 +470,35 @@ impl WriteOptions {
 }
 
 /// Options of a cursor.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// use aidb::ReadOptions;
+/// for key in ["a", "b/1", "b/2", "c"] {
+///     db.put(key, "")?;
+/// }
+/// let snapshot = db.snapshot();
+/// db.delete("b/1")?;
+/// let keys = |options: &ReadOptions| -> aidb::Result<Vec<Vec<u8>>> {
+///     let (mut keys, mut cursor) = (vec![], db.cursor_opt(options));
+///     cursor.seek_to_first()?;
+///     while cursor.valid() {
+///         keys.push(cursor.key().to_vec());
+///         cursor.next()?;
+///     }
+///     Ok(keys)
+/// };
+/// assert_eq!(keys(&ReadOptions::default().prefix("b/"))?, [b"b/2"]);
+/// let then = ReadOptions::default().prefix("b/").snapshot(&snapshot);
+/// assert_eq!(keys(&then)?, [b"b/1", b"b/2"]);
+/// let bounds = ReadOptions::default().lower_bound("a").upper_bound("b");
+/// assert_eq!(keys(&bounds)?, [b"a"]);
+/// // A bulk read: pushes nothing out of the cache, asks for 1 MiB at a time.
+/// let bulk = ReadOptions::default().fill_cache(false).read_ahead_bytes(1 << 20);
+/// assert_eq!(keys(&bulk)?.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     pub(crate) snapshot: Option<crate::snapshot::Snapshot>,
@@ -498,14 +562,18 @@ impl ReadOptions {
         self
     }
 
-    /// Whether decompressed blocks enter the block cache (default true).
+    /// Whether the blocks read (compressed ones and, with [`ReadMode::Pread`],
+    /// all) enter the block cache (default true). `false` is for bulk reads: it
+    /// also reads ahead over blocks that this process has read before, which the
+    /// page cache may have dropped since.
     pub fn fill_cache(mut self, yes: bool) -> Self {
         self.fill_cache = yes;
         self
     }
 
-    /// How far ahead of a scan table pages are requested, in bytes (default 0:
-    /// the engine decides).
+    /// How many bytes of a table a scan asks of the device at a time (default
+    /// 0: the engine decides, now 256 KiB). Blocks that this process has read
+    /// before are not asked for, unless [`fill_cache`](Self::fill_cache) is off.
     pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {
         self.read_ahead_bytes = bytes;
         self

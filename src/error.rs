@@ -13,6 +13,18 @@ use std::sync::Arc;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed.
+///
+/// ```
+/// use aidb::{Db, Error, Options};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("absent");
+/// match Db::open(&path, &Options::default().create_if_missing(false)) {
+///     Ok(_) => unreachable!("there is none"),
+///     Err(error @ Error::NotADatabase { .. }) => assert_eq!(error.path(), Some(&*path)),
+///     Err(other) => return Err(other.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -83,6 +95,16 @@ pub enum Error {
 }
 
 /// [`Error`] without its details, for matching.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// use aidb::ErrorKind;
+/// let error = db.put(vec![0; 70_000], "").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+/// assert_eq!(error.to_string(), "invalid argument: key is longer than 65535 bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each name is documented on the variant of Error")]

@@ -20,6 +20,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+//!
+//! # Where to go on
+//!
+//! The guides are in `docs/` of the repository: a quick start, architecture,
+//! tuning (every option), troubleshooting (every error), migration from RocksDB
+//! and others, durability and what mmap cannot promise. `examples/` has a
+//! program for each feature. The file systems of [`mod@env`] serve the tests of
+//! programs that use AiDb: one in memory with power cuts, one that fails.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `cli` | no | the command-line tool `aidb`; the library is the same with and without |
+//!
+//! # Requirements
+//!
+//! Little-endian Linux; Rust 1.88 or newer (the `rust-version` of the manifest:
+//! raising it is a minor release). No C or C++ compiler.
+
 #[cfg(not(target_endian = "little"))]
 compile_error!("the formats are little-endian and read in place");
 #[cfg(not(target_pointer_width = "64"))]
@@ -68,7 +88,22 @@ pub use transaction::{Transaction, TransactionIter};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;
 
-// Compiles and runs the README's example with the documentation tests.
+/// Compiles and runs the examples of the pages with the documentation tests;
+/// `tests/docs.rs` holds that none is left out.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct ReadmeDoctests;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/architecture.md")]
+    struct Architecture;
+    #[doc = include_str!("../docs/durability.md")]
+    struct Durability;
+    #[doc = include_str!("../docs/migration.md")]
+    struct Migration;
+    #[doc = include_str!("../docs/quick-start.md")]
+    struct QuickStart;
+    #[doc = include_str!("../docs/troubleshooting.md")]
+    struct Troubleshooting;
+    #[doc = include_str!("../docs/tuning.md")]
+    struct Tuning;
+}

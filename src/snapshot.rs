@@ -89,6 +89,24 @@ pub struct Snapshot {
 }
 
 /// A snapshot of one column family.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// use aidb::ColumnFamilyOptions;
+/// let users = db.create_column_family("users", &ColumnFamilyOptions::default())?;
+/// users.put("ann", "1")?;
+/// let snapshot = db.snapshot();
+/// users.put("bob", "2")?;
+/// let then = snapshot.column_family(&users);
+/// assert!(then.contains_key("ann")? && then.get("bob")?.is_none());
+/// assert_eq!(then.get_with("ann", |value| value.to_vec())?, Some(b"1".to_vec()));
+/// assert_eq!((then.iter().count(), then.prefix("a").count(), then.range("b"..).count()), (1, 1, 0));
+/// let mut cursor = then.cursor();
+/// cursor.seek_to_last()?;
+/// assert_eq!(cursor.key(), b"ann");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct SnapshotView {
     registration: Arc<Registration>,

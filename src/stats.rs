@@ -55,6 +55,18 @@ impl fmt::Display for RecoveryCut {
 }
 
 /// Figures about a database. Counts are since it was opened.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// let stats = db.stats();
+/// assert_eq!((stats.flushes, stats.families[0].levels[0].files), (1, 1));
+/// assert!(stats.recovery_cut.is_none());
+/// println!("{stats}"); // for people
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

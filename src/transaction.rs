@@ -138,6 +138,18 @@ impl Transaction {
 
     /// As [`get`](Self::get); and the commit fails if somebody else has changed
     /// the key by then, also if it was absent.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// let mut transaction = db.transaction();
+    /// // Absent, and it must stay so: nobody else may take the name meanwhile.
+    /// if transaction.get_for_update("user/ann")?.is_none() {
+    ///     transaction.put("user/ann", "new")?;
+    /// }
+    /// transaction.commit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_for_update(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.pending.watch(&self.default, key.as_ref());
         self.get(key)
@@ -169,6 +181,21 @@ impl Transaction {
     }
 
     /// As [`put`](Self::put), in a column family.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// use aidb::ColumnFamilyOptions;
+    /// let log = db.create_column_family("log", &ColumnFamilyOptions::default())?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put("count", "1")?;
+    /// transaction.put_in(&log, "1", "created")?;
+    /// assert_eq!(transaction.get_in(&log, "1")?.as_deref(), Some(&b"created"[..]));
+    /// assert_eq!(transaction.iter_in(&log).count(), 1);
+    /// transaction.commit()?;
+    /// assert!(log.contains_key("1")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_in(
         &mut self,
         cf: &ColumnFamily,
@@ -229,6 +256,18 @@ impl Transaction {
     }
 
     /// The entries whose keys start with `prefix`, as [`iter`](Self::iter).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// let mut transaction = db.transaction();
+    /// for key in ["a/1", "a/2", "b/1"] {
+    ///     transaction.put(key, "")?;
+    /// }
+    /// assert_eq!(transaction.prefix("a/").count(), 2);
+    /// assert_eq!(transaction.range("a/2"..).count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> TransactionIter {
         self.prefix_in(&self.default, prefix)
     }
@@ -295,6 +334,18 @@ impl Transaction {
     /// As [`commit`](Self::commit), with options. Returns the sequence number of
     /// its last write; if it wrote nothing, that of the last write that it is
     /// sure to come after.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put("key", "value")?;
+    /// assert!(transaction.contains_key("key")?);
+    /// let durable = aidb::WriteOptions::default().sync(true);
+    /// let sequence = transaction.commit_opt(&durable)?;
+    /// assert_eq!(sequence, db.stats().sequence);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn commit_opt(self, options: &WriteOptions) -> Result<SequenceNumber> {
         let keys = self.pending.watched();
         // First: every write that is visible now is in what `check` looks at.

@@ -390,10 +390,12 @@ impl Core {
             let files = version.files(0).len() as f64 / trigger;
             let debt = compaction_debt(&version, o) as f64 / o.level_base_bytes as f64;
             // Writers wait when all write buffers are full; slow them when one
-            // is left.
+            // is left. Not when nothing waits, which is all that two buffers
+            // leave before they are full.
             let room = o.max_write_buffers as f64 - 1.0;
             let waiting = view.immutables() as f64;
-            worst.memtables = worst.memtables.max(between(waiting, room - 1.5, room + 3.0));
+            let slow = (room - 1.5).max(0.0);
+            worst.memtables = worst.memtables.max(between(waiting, slow, room + 3.0));
             worst.level0 = worst.level0.max(between(files, LEVEL0_SLOW, LEVEL0_SLOWEST));
             worst.debt = worst.debt.max(between(debt, DEBT_SLOW, DEBT_SLOWEST));
         }

@@ -150,6 +150,16 @@ impl ColumnFamily {
     }
 
     /// As [`put`](Self::put), with options.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// use aidb::WriteOptions;
+    /// let durable = WriteOptions::default().sync(true);
+    /// db.put_opt("key", "value", &durable)?;
+    /// db.delete_opt("key", &durable)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn put_opt(
         &self,
@@ -161,6 +171,16 @@ impl ColumnFamily {
     }
 
     /// Removes `key`, if it is there.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("key", "value")?;
+    /// db.delete("key")?;
+    /// db.delete("never there")?;
+    /// assert!(!db.contains_key("key")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.delete_opt(key, &WriteOptions::default())
     }
@@ -177,6 +197,20 @@ impl ColumnFamily {
 
     /// Compacts the keys of a range (`..` for all) as deep as the family's data
     /// reaches; returns when it is done.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// for n in 0..100u32 {
+    ///     db.put(n.to_be_bytes(), "value")?;
+    ///     db.delete(n.to_be_bytes())?;
+    /// }
+    /// db.compact_range::<&[u8]>(..)?;
+    /// let levels = &db.stats().families[0].levels;
+    /// assert_eq!(levels.iter().map(|level| level.entries).sum::<u64>(), 0);
+    /// db.compact_range("a".."b")?; // what is there of a range
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         let bound = |b: Bound<&K>| match b {
             Bound::Included(key) | Bound::Excluded(key) => Some(key.as_ref().to_vec()),

@@ -21,6 +21,7 @@ use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
 use crate::types::key::{SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
+use crate::version::FileMeta;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
 impl ColumnFamily {
@@ -45,6 +46,15 @@ impl ColumnFamily {
     /// Calls `f` with the value of `key`, in place: no copy, no reference
     /// counted, no allocation. `f` should be short: while it runs, memory that
     /// the database has replaced is not freed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("key", "value")?;
+    /// assert_eq!(db.get_with("key", |value| value.len())?, Some(5));
+    /// assert_eq!(db.get_with("absent", |value| value.len())?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn get_with<R>(
         &self,
@@ -80,6 +90,16 @@ impl ColumnFamily {
     }
 
     /// The values of `keys`, in their order, all at one point in time.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("a", "1")?;
+    /// let values = db.multi_get(&["a", "b"]).into_iter().collect::<aidb::Result<Vec<_>>>()?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"1"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Option<Slice>>> {
         let guard = pin();
         let super_version = match self.load(&guard) {
@@ -97,6 +117,16 @@ impl ColumnFamily {
     /// Calls `f` with the index and value of each of `keys`, in their order, all
     /// at one point in time; the misses of many lookups overlap. Stops at the
     /// first error.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("a", "1")?;
+    /// let mut found = vec![];
+    /// db.multi_get_with(&["a", "b"], |i, value| found.push((i, value.is_some())))?;
+    /// assert_eq!(found, [(0, true), (1, false)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn multi_get_with<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
@@ -145,6 +175,16 @@ impl ColumnFamily {
     }
 
     /// The entries whose keys start with `prefix`, in key order.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// for key in ["apple", "apricot", "banana"] {
+    ///     db.put(key, "")?;
+    /// }
+    /// assert_eq!(db.prefix("ap").count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         Iter::new(self.window(&ReadOptions::default().prefix(prefix)))
     }
@@ -182,6 +222,7 @@ impl ColumnFamily {
             lower: o.lower.clone(),
             upper: o.upper.clone(),
             fill_cache: o.fill_cache,
+            read_ahead_bytes: o.read_ahead_bytes,
             refusal,
         }
     }
@@ -235,6 +276,7 @@ pub(crate) struct Window {
     lower: Option<Slice>,
     upper: Option<Slice>,
     fill_cache: bool,
+    read_ahead_bytes: usize,
     refusal: Option<&'static str>,
 }
 
@@ -248,12 +290,12 @@ impl Window {
                 runs.push(RunIter::Mem(mem.iter()));
             }
         }
-        runs.extend(
-            sv.version.files(0).iter().map(|f| RunIter::Table(f.table().iter(self.fill_cache))),
-        );
+        let (fill, ahead) = (self.fill_cache, self.read_ahead_bytes);
+        let table = |f: &Arc<FileMeta>| f.table().iter(fill).with_read_ahead(ahead);
+        runs.extend(sv.version.files(0).iter().map(|f| RunIter::Table(table(f))));
         for level in sv.version.occupied_levels().filter(|level| *level > 0) {
             let files = Arc::clone(sv.version.level(level).shared_files());
-            runs.push(RunIter::Level(LevelIter::new(files, self.fill_cache)));
+            runs.push(RunIter::Level(LevelIter::new(files, fill).with_read_ahead(ahead)));
         }
         runs
     }
@@ -275,6 +317,14 @@ impl Window {
 /// assert_eq!(cursor.key(), b"a");
 /// cursor.prev()?;
 /// assert!(!cursor.valid());
+/// cursor.seek_for_prev("az")?;
+/// assert_eq!(cursor.key(), b"a");
+/// cursor.seek_to_first()?;
+/// while cursor.valid() {
+///     cursor.next()?;
+/// }
+/// cursor.seek_to_last()?;
+/// assert_eq!(cursor.key(), b"b");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Cursor {
@@ -377,6 +427,20 @@ impl fmt::Debug for Cursor {
 ///
 /// Keys and values are [`Slice`]s, so they may outlive the iterator. Ends after
 /// the first error.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// for key in ["a", "b", "c"] {
+///     db.put(key, key)?;
+/// }
+/// let mut entries = db.iter();
+/// let (first, last) = (entries.next(), entries.next_back());
+/// assert_eq!(first.expect("three")?.0, "a");
+/// assert_eq!(last.expect("three")?.0, "c");
+/// assert_eq!(entries.count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Iter {
     window: Window,
     front: Option<Cursor>,

@@ -149,3 +149,27 @@ fn a_pin_keeps_a_block_once_however_often_it_is_read() {
     assert!(lent.iter().all(|value| *value == [b'v'; 100]));
     assert_eq!(pin.kept.owners(), 1);
 }
+
+#[test]
+fn writers_are_slowed_while_memtables_wait_and_not_when_none_does() {
+    for max_write_buffers in [2, 3, 4] {
+        let (_, env) = open();
+        let options = options(&env).max_write_buffers(max_write_buffers);
+        let db = Db::open("/buffers", &options).unwrap();
+        let core = db.core();
+        let pipeline = core.pipeline().unwrap();
+        let (has_come, go) = hold_next_table(&env);
+        for n in 1..max_write_buffers {
+            db.put("key", "value").unwrap();
+            pipeline.switch_for_flush(None).unwrap();
+            core.update_pressure();
+            assert_eq!(pipeline.stall.active(), n + 2 >= max_write_buffers, "{n} waiting");
+        }
+        core.scheduler.notify();
+        has_come.recv().unwrap();
+        go.send(()).unwrap();
+        db.wait_idle().unwrap();
+        assert!(!pipeline.stall.active(), "{max_write_buffers} buffers, none waiting");
+        db.put_opt("key", "value", &WriteOptions::default().no_slowdown(true)).unwrap();
+    }
+}

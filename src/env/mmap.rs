@@ -56,6 +56,14 @@ enum Backing {
 
 /// Read-only bytes of a whole file: a shared mapping, or heap memory. Cloning
 /// counts a reference.
+///
+/// ```
+/// use aidb::env::Region;
+/// let region = Region::from_vec(b"contents".to_vec());
+/// let other = region.clone(); // the same memory
+/// drop(region);
+/// assert_eq!(other.as_slice(), b"contents");
+/// ```
 #[derive(Clone)]
 pub struct Region {
     ptr: NonNull<u8>,

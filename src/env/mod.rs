@@ -136,6 +136,20 @@ fn rename_unless_exists(env: &(impl Env + ?Sized), from: &Path, to: &Path) -> io
 
 /// A finished file that is read at any offset. What goes wrong is an error,
 /// never a signal.
+///
+/// ```
+/// use aidb::env::{Env, SimEnv};
+/// let env = SimEnv::new();
+/// let mut file = env.create("/file".as_ref(), false)?;
+/// file.append(b"contents")?;
+/// file.finish()?;
+/// let file = env.open_read("/file".as_ref())?;
+/// let mut part = [0; 4];
+/// file.read_at(3, &mut part)?;
+/// assert_eq!(&part, b"tent");
+/// assert!(file.read_at(7, &mut part).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait RandomAccessFile: Debug + Send + Sync {
     /// Length of the file when it was opened, in bytes.
     fn len(&self) -> u64;
@@ -196,6 +210,14 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
 /// A preallocated log file that many threads write at once, each into a range
 /// that it has reserved. Only AiDb writes it: an [`Env`] opens one, or wraps the
 /// opening of another's.
+///
+/// ```
+/// use aidb::env::{Env, SimEnv};
+/// let env = SimEnv::new();
+/// let log = env.open_wal("/log".as_ref(), 4096, true, false)?;
+/// assert_eq!((log.capacity(), log.reserved()), (4096, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// Invariant: the ranges that `reserve` hands out are disjoint, so that no two
 /// threads ever write the same byte. Each opening counts anew: a file is open

@@ -23,6 +23,21 @@ pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// The operating system's file system.
+///
+/// ```
+/// use aidb::env::{Env, PosixEnv};
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let env = PosixEnv::new();
+/// let mut file = env.create(&dir.join("file"), false)?;
+/// file.append(b"contents")?;
+/// file.finish()?; // the contents are durable
+/// env.sync_dir(dir)?; // and now the name
+/// assert_eq!(env.read(&dir.join("file"))?, b"contents");
+/// let lock = env.lock(&dir.join("LOCK"))?;
+/// assert!(env.lock(&dir.join("LOCK")).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct PosixEnv(());
 

@@ -16,6 +16,7 @@ use crate::version::FileMeta;
 pub(crate) struct LevelIter {
     files: Arc<[Arc<FileMeta>]>,
     fill_cache: bool,
+    read_ahead_bytes: usize,
     /// Index of the open file; meaningful while `table` is set.
     index: usize,
     table: Option<TableIter>,
@@ -23,7 +24,12 @@ pub(crate) struct LevelIter {
 
 impl LevelIter {
     pub(crate) fn new(files: Arc<[Arc<FileMeta>]>, fill_cache: bool) -> LevelIter {
-        LevelIter { files, fill_cache, index: 0, table: None }
+        LevelIter { files, fill_cache, read_ahead_bytes: 0, index: 0, table: None }
+    }
+
+    /// As [`TableIter::with_read_ahead`].
+    pub(crate) fn with_read_ahead(self, bytes: usize) -> LevelIter {
+        LevelIter { read_ahead_bytes: bytes, ..self }
     }
 
     pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
@@ -36,7 +42,8 @@ impl LevelIter {
         if self.table.is_none() || self.index != index {
             self.table = None;
             let file = self.files.get(index)?;
-            self.table = Some(file.table().iter(self.fill_cache));
+            self.table =
+                Some(file.table().iter(self.fill_cache).with_read_ahead(self.read_ahead_bytes));
             self.index = index;
         }
         self.table.as_mut()

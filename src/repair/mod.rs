@@ -62,6 +62,20 @@ pub struct LostPart {
 }
 
 /// What a repair found and did.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("key", "value")?;
+/// db.close()?;
+/// let report = aidb::Db::repair(dir.path(), &aidb::Options::default())?;
+/// assert!(report.is_complete(), "{report}");
+/// for part in &report.lost {
+///     println!("{}: {} bytes lost: {}", part.file.display(), part.bytes, part.reason);
+/// }
+/// assert_eq!(report.families, ["default"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairReport {

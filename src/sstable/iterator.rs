@@ -8,7 +8,8 @@
 //!    either end and after an error; the block stays held, so that seeking back
 //!    into it loads nothing.
 //! 3. Sequential steps into blocks that this process has not touched read ahead
-//!    a window at a time: the mapping itself is advised random.
+//!    a window at a time: the mapping itself is advised random. (A reader of
+//!    bulk reads ahead over touched blocks too.)
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::types::key::{InternalKeyRef, SeqType};
 use crate::types::slice::{Pinned, Slice};
 
-/// Bytes asked of the device at once ahead of a sequential scan.
+/// Bytes asked of the device at once ahead of a sequential scan, by default.
 const READ_AHEAD_LEN: usize = 256 << 10;
 
 const NO_BLOCK: usize = usize::MAX;
@@ -40,6 +41,8 @@ pub(crate) struct TableIter {
     located: usize,
     table: Arc<Table>,
     fill_cache: bool,
+    /// Bytes asked of the device at once.
+    read_ahead_len: usize,
     /// The file range that was last read ahead.
     ahead: (usize, usize),
 }
@@ -58,8 +61,23 @@ impl TableIter {
             located: NO_BLOCK,
             table,
             fill_cache,
+            read_ahead_len: READ_AHEAD_LEN,
             ahead: (0, 0),
         }
+    }
+
+    /// Reads ahead so many bytes at a time; 0 leaves the default.
+    pub(crate) fn with_read_ahead(mut self, bytes: usize) -> TableIter {
+        if bytes > 0 {
+            self.read_ahead_len = bytes;
+        }
+        self
+    }
+
+    /// The file range that was last read ahead.
+    #[cfg(test)]
+    pub(super) fn read_ahead_range(&self) -> (usize, usize) {
+        self.ahead
     }
 
     pub(crate) fn table(&self) -> &Arc<Table> {
@@ -253,9 +271,9 @@ impl TableIter {
         }
         let size = self.table.size() as usize;
         self.ahead = if forward {
-            (start, (start + READ_AHEAD_LEN).max(end).min(size))
+            (start, start.saturating_add(self.read_ahead_len).max(end).min(size))
         } else {
-            (end.saturating_sub(READ_AHEAD_LEN).min(start), end)
+            (end.saturating_sub(self.read_ahead_len).min(start), end)
         };
         self.table.source().read_ahead(self.ahead.0, self.ahead.1 - self.ahead.0);
     }

@@ -400,3 +400,33 @@ fn a_table_without_a_filter_or_with_verification_off_reads_alike() {
         }
     }
 }
+
+#[test]
+fn scans_read_ahead_as_far_as_they_are_told() {
+    let entries: Vec<Entry> =
+        (0..2000).map(|n| put(format!("key{n:05}"), 1, vec![n as u8; 500])).collect();
+    let table = build(&entries, options(Compression::None, 4096));
+    let lens = |asked: usize, fill_cache| {
+        let mut iter = table.iter(fill_cache).with_read_ahead(asked);
+        let (mut lens, mut last) = (vec![], (0, 0));
+        iter.seek_to_first().unwrap();
+        while iter.valid() {
+            let (start, end) = iter.read_ahead_range();
+            if (start, end) != last {
+                // From the first block that the last window did not hold whole.
+                assert!(end > last.1 && (start > last.0 || last.1 == 0));
+                (lens, last) = ([lens, vec![end - start]].concat(), (start, end));
+            }
+            iter.next().unwrap();
+        }
+        lens
+    };
+    // The last window ends with the file.
+    let (default, small) = (lens(0, false), lens(32 << 10, false));
+    assert!(default[..default.len() - 1].iter().all(|len| *len == 256 << 10), "{default:?}");
+    assert!(small[..small.len() - 1].iter().all(|len| *len == 32 << 10), "{small:?}");
+    assert!(default.len() > 3 && small.len() > 4 * default.len());
+    assert_eq!(lens(1, false).len(), table.index().len() - 1, "a block at a time, at least");
+    assert_eq!(lens(usize::MAX, false).len(), 1);
+    assert_eq!(lens(32 << 10, true), [0; 0], "every block has been touched");
+}

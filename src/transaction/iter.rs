@@ -20,6 +20,19 @@ use crate::types::slice::Slice;
 ///
 /// Keys and values are [`Slice`]s, so they may outlive the iterator. Ends after
 /// the first error.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+/// db.put("b", "committed")?;
+/// let mut transaction = db.transaction();
+/// transaction.put("a", "own")?;
+/// let mut entries = transaction.iter();
+/// assert_eq!(entries.next_back().expect("two")?.0, "b");
+/// assert_eq!(entries.next().expect("one")?.1, "own");
+/// assert!(entries.next().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TransactionIter {
     /// `None` when it has ended.
     base: Option<Iter>,

@@ -169,6 +169,17 @@ impl Slice {
 
     /// Copies the bytes out of the database's memory, so that the file,
     /// memtable or block they came from can be released.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("key", [7; 1000])?;
+    /// let value = db.get("key")?.expect("just written");
+    /// let (copy, vec) = (value.clone().detach(), value.to_vec());
+    /// assert!(copy == value && vec == [7; 1000]);
+    /// assert_ne!(copy.as_ptr(), value.as_ptr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn detach(self) -> Slice {
         match self.0 {
             Repr::Inline { .. } => self,

@@ -48,7 +48,11 @@ pub(crate) fn complain(why: impl Display) {
 
 impl From<aidb::Error> for Failure {
     fn from(error: aidb::Error) -> Failure {
-        Failure::Data(error.to_string())
+        let hint = match error.kind() {
+            aidb::ErrorKind::Corruption => " (`aidb repair` recovers what can be read)",
+            _ => "",
+        };
+        Failure::Data(format!("{error}{hint}"))
     }
 }
 
