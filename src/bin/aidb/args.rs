@@ -1,7 +1,7 @@
 //! The command line, as clap sees it. The comments here are the help texts.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,18 +20,63 @@ pub(crate) struct Common {
     /// The directory of the database
     #[arg(long, global = true, env = "AIDB_DB", value_name = "DIR")]
     pub(crate) db: Option<PathBuf>,
-    /// The column family
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
-    pub(crate) cf: String,
-    /// Keys and values are hexadecimal, in arguments, input and output
-    #[arg(long, global = true)]
+    /// The column family [default: default; export and import of a dump: all]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) cf: Option<String>,
+    /// How keys and values are written in arguments, input and output
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "ENCODING")]
+    pub(crate) encoding: Encoding,
+    /// Short for --encoding hex
+    #[arg(long, global = true, conflicts_with = "encoding")]
     pub(crate) hex: bool,
+}
+
+impl Common {
+    /// The name of the column family, for commands that work on one.
+    pub(crate) fn cf(&self) -> &str {
+        self.cf.as_deref().unwrap_or("default")
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        if self.hex { Encoding::Hex } else { self.encoding }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encoding {
+    /// The bytes as they are
+    #[default]
+    Text,
+    /// Two hexadecimal digits a byte
+    Hex,
+    /// Base64 with padding (RFC 4648)
+    Base64,
+}
+
+impl Encoding {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Encoding::Text => "text",
+            Encoding::Hex => "hex",
+            Encoding::Base64 => "base64",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Load records from a file, creating database and column family if missing
     Import(ImportArgs),
+    /// Write all entries, or those of a range, to a file
+    ///
+    /// Reads the state of one moment, also of a database that another process is
+    /// writing. The file is written under a temporary name, synced and renamed:
+    /// it is whole, or not there.
+    ///
+    /// Of these formats, `import` reads dump back exactly; tsv and csv too; and
+    /// jsonl with `--key key --value value`. Binary keys and values need
+    /// `--encoding hex` or `base64` on both ways, except in a dump.
+    Export(ExportArgs),
     /// Print the value of a key; exit code 1 if it is absent
     Get {
         key: OsString,
@@ -89,7 +134,7 @@ pub(crate) struct ImportArgs {
     /// The format; by default told by the file's extension, else jsonl
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
-    /// Where the key is
+    /// Where the key is (not for dump)
     ///
     /// jsonl: the name of a top-level field that holds a string or a number;
     /// the value is the whole line. tsv and csv: the number of a column, from
@@ -97,6 +142,9 @@ pub(crate) struct ImportArgs {
     /// the other column if there are exactly two, else the whole line.
     #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
+    /// jsonl: the field that holds the value, instead of the whole line
+    #[arg(long, value_name = "FIELD", requires = "key")]
+    pub(crate) value: Option<String>,
     /// Each batch is durable before the next one is written
     #[arg(long)]
     pub(crate) sync: bool,
@@ -113,6 +161,40 @@ pub(crate) enum Format {
     Tsv,
     /// Columns separated by commas, quoted as in RFC 4180
     Csv,
+    /// AiDb's own: exact bytes, all column families with their options, checksums
+    Dump,
+}
+
+impl Format {
+    /// The format that is meant: the one given, else that of the extension.
+    pub(crate) fn of(given: Option<Format>, file: &Path) -> Format {
+        let extension = file.extension().and_then(OsStr::to_str).unwrap_or_default();
+        given.unwrap_or(match extension {
+            "tsv" | "tab" => Format::Tsv,
+            "csv" => Format::Csv,
+            "dump" => Format::Dump,
+            _ => Format::Jsonl,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The file to write, or `-` for standard output
+    pub(crate) file: PathBuf,
+    /// The format; by default told by the file's extension, else jsonl
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Only the values, each a line: gives back what `import` made of lines
+    ///
+    /// For jsonl, where `import --key FIELD` keeps whole lines as values.
+    #[arg(long)]
+    pub(crate) values_only: bool,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@ use std::io::Write;
 
 use aidb::ReadOptions;
 
-use crate::args::{Bounds, Common, ScanArgs};
+use crate::args::{Bounds, Common, Encoding, ScanArgs};
 use crate::failure::Failure;
 use crate::{family, open, text};
 
 pub(crate) fn scan(common: &Common, args: &ScanArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let options = read_options(&args.bounds, common.hex)?;
+    let options = read_options(&args.bounds, common.encoding())?;
     let db = open(common, false)?;
     let mut cursor = family(&db, common)?.cursor_opt(&options);
     let mut left = args.limit.unwrap_or(u64::MAX);
@@ -23,10 +23,10 @@ pub(crate) fn scan(common: &Common, args: &ScanArgs, out: &mut impl Write) -> Re
         cursor.seek_to_first()?
     }
     while cursor.valid() {
-        text::write_bytes(out, cursor.key(), common.hex)?;
+        text::write_bytes(out, cursor.key(), common.encoding())?;
         if !args.keys_only {
             out.write_all(b"\t")?;
-            text::write_bytes(out, cursor.value(), common.hex)?;
+            text::write_bytes(out, cursor.value(), common.encoding())?;
         }
         out.write_all(b"\n")?;
         left -= 1;
@@ -39,7 +39,7 @@ pub(crate) fn scan(common: &Common, args: &ScanArgs, out: &mut impl Write) -> Re
 }
 
 pub(crate) fn count(common: &Common, bounds: &Bounds, out: &mut impl Write) -> Result<(), Failure> {
-    let options = read_options(bounds, common.hex)?;
+    let options = read_options(bounds, common.encoding())?;
     let db = open(common, false)?;
     let mut cursor = family(&db, common)?.cursor_opt(&options);
     let mut entries = 0u64;
@@ -53,8 +53,9 @@ pub(crate) fn count(common: &Common, bounds: &Bounds, out: &mut impl Write) -> R
 
 /// The intersection of the bounds. One pass over the data should not push
 /// others' blocks out of the cache.
-fn read_options(bounds: &Bounds, hex: bool) -> Result<ReadOptions, Failure> {
-    let bytes = |text: &Option<OsString>| text.as_ref().map(|t| text::argument(t, hex)).transpose();
+pub(crate) fn read_options(bounds: &Bounds, encoding: Encoding) -> Result<ReadOptions, Failure> {
+    let bytes =
+        |text: &Option<OsString>| text.as_ref().map(|t| text::argument(t, encoding)).transpose();
     let (from, to) = (bytes(&bounds.from)?, bytes(&bounds.to)?);
     let prefix = bytes(&bounds.prefix)?.unwrap_or_default();
     let mut options = ReadOptions::default().fill_cache(false).prefix(&prefix);
