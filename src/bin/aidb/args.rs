@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Load, look into, change and check an AiDb database.
 #[derive(Debug, Parser)]
@@ -115,16 +116,57 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         to: PathBuf,
     },
-    /// Print the statistics of the database
-    Stats,
+    /// Print the levels of each column family, and what they cost
+    ///
+    /// Reads the state of one moment, also of a database that another process is
+    /// writing, and changes nothing.
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print sizes of keys and values, where the space goes, and what to tune
+    ///
+    /// Reads every entry once. Each piece of advice is printed with the figure
+    /// that led to it.
+    Analyze(AnalyzeArgs),
+    /// Merge the tables of a range as deep as they go
+    ///
+    /// Drops old versions and tombstones, and takes the space of what it merges
+    /// once more until it is done. All column families, unless one is named.
+    Compact(CompactArgs),
+    /// Print what tables, logs and manifests hold, damaged or not
+    ///
+    /// What a file is, is told by its contents, or else by its name. Exit code 1
+    /// if one is damaged; what can be read of it is printed all the same.
+    Dump(DumpArgs),
     /// Verify every checksum, the order of keys and the levels; exit code 1 and
     /// one line a finding
-    Check,
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a damaged database one that opens, of all that can still be read
     ///
     /// Prints what was lost, where damaged files are kept, and what there is
     /// now. Exit code 0 as soon as the database opens again.
     Repair,
+    /// Measure four usual workloads in a temporary directory
+    ///
+    /// Beside the database that --db names, or in that directory if it is none,
+    /// or else where the system keeps temporary files. It is removed afterwards.
+    Bench(BenchArgs),
+    /// Print a completion script: `aidb completions bash > FILE`, and source it
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write manual pages, one a command, to a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +265,85 @@ pub(crate) struct ScanArgs {
     /// Print keys without values
     #[arg(long)]
     pub(crate) keys_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Every entry as well
+    #[arg(long)]
+    pub(crate) entries: bool,
+    /// Every entry with its value
+    #[arg(long)]
+    pub(crate) values: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// The codec of the default family's new tables [default: the one that most of
+    /// its bytes have]
+    #[arg(long, value_enum, value_name = "CODEC")]
+    pub(crate) compression: Option<Codec>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Codec {
+    None,
+    Lz4,
+    Snappy,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    /// Group keys by their first N bytes
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "delimiter")]
+    pub(crate) prefix_len: usize,
+    /// Group keys by what stands before the first CHAR, itself included
+    #[arg(long, value_name = "CHAR")]
+    pub(crate) delimiter: Option<char>,
+    /// How many groups to print, the largest ones
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Operations of each workload
+    #[arg(long, value_name = "N", default_value_t = 200_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) num: u64,
+    /// Length of the values
+    #[arg(long, value_name = "BYTES", default_value_t = 100,
+          value_parser = parse_value_bytes)]
+    pub(crate) value_bytes: usize,
+    /// Make each write durable before the next one
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// What the keys' order and the values are made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Up to 16 MiB: a quick run holds a few of them in memory.
+fn parse_value_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|e| format!("{e}"))?;
+    if bytes <= 16 << 20 { Ok(bytes) } else { Err("at most 16777216".into()) }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) fn export(
     let (target, _) = target.into_parts();
     if target.is_interrupted() {
         let name = args.file.display();
-        return Err(Failure::Interrupted(format!("{name}: interrupted, nothing is written")));
+        return Err(Failure::Interrupted(format!("{name}: interrupted before it was whole")));
     }
     let count = written?;
     target.finish()?;

@@ -5,14 +5,21 @@
 //! `aidb: reason` on standard error. A reader that closes the pipe early is no
 //! failure: the tool stops quietly.
 
+mod analyze;
 mod archive;
 mod args;
+mod bench;
+mod compact;
+mod dump;
 mod export;
 mod failure;
 mod import;
 mod import_dump;
 mod records;
 mod scan;
+mod shell;
+mod stats;
+mod style;
 mod target;
 mod text;
 
@@ -22,7 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use aidb::env::{Env, PosixEnv};
-use aidb::{ColumnFamily, Db, Options};
+use aidb::{CheckReport, ColumnFamily, Db, Options};
 use clap::Parser;
 
 use args::{Cli, Command, Common, Encoding};
@@ -68,9 +75,15 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Scan(args) => scan::scan(common, args, out),
         Command::Count(bounds) => scan::count(common, bounds, out),
         Command::Checkpoint { to } => checkpoint(common, to),
-        Command::Stats => stats(common, out),
-        Command::Check => check(common, out),
+        Command::Stats { json } => stats::stats(common, *json, out),
+        Command::Analyze(args) => analyze::analyze(common, args, out),
+        Command::Compact(args) => compact::compact(common, args, out),
+        Command::Dump(args) => dump::dump(common, args, out),
+        Command::Check { json } => check(common, *json, out),
         Command::Repair => repair(common, out),
+        Command::Bench(args) => bench::bench(common, args, out),
+        Command::Completions { shell } => shell::completions(*shell, out),
+        Command::Man { dir } => shell::man(dir, out),
     }
 }
 
@@ -139,13 +152,7 @@ fn checkpoint(common: &Common, to: &Path) -> Result<(), Failure> {
     Ok(db.close()?)
 }
 
-fn stats(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
-    let db = open(common, false)?;
-    let stats = db.stats().to_string();
-    Ok(writeln!(out, "{}", stats.trim_end())?)
-}
-
-fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+fn check(common: &Common, json: bool, out: &mut impl Write) -> Result<(), Failure> {
     // Read-only: what is damaged stays as it is, logs included, which an opening
     // for writing would replay and remove.
     // Locked all the same: what somebody is writing would look damaged.
@@ -157,11 +164,20 @@ fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
     }
     let db = Db::open_read_only(dir, &Options::default())?;
     let report = db.verify()?;
-    for finding in &report.findings {
-        writeln!(out, "{finding}")?;
+    if json {
+        let CheckReport { findings, tables, entries, bytes, .. } = &report;
+        let value = serde_json::json!({
+            "findings": findings, "tables": tables, "entries": entries, "bytes": bytes,
+        });
+        writeln!(out, "{value:#}")?;
+    } else {
+        report.findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
     }
     if !report.findings.is_empty() {
         return Err(Failure::Data(format!("{} findings", report.findings.len())));
+    }
+    if json {
+        return Ok(());
     }
     let (tables, entries, bytes) = (report.tables, report.entries, report.bytes);
     Ok(writeln!(out, "ok: {tables} tables, {entries} entries, {bytes} bytes")?)

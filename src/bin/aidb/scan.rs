@@ -51,21 +51,42 @@ pub(crate) fn count(common: &Common, bounds: &Bounds, out: &mut impl Write) -> R
     Ok(writeln!(out, "{entries}")?)
 }
 
-/// The intersection of the bounds. One pass over the data should not push
-/// others' blocks out of the cache.
+/// One pass over the data should not push others' blocks out of the cache.
 pub(crate) fn read_options(bounds: &Bounds, encoding: Encoding) -> Result<ReadOptions, Failure> {
+    let mut options = ReadOptions::default().fill_cache(false);
+    let (lower, upper) = limits(bounds, encoding)?;
+    if let Some(lower) = lower {
+        options = options.lower_bound(lower);
+    }
+    if let Some(upper) = upper {
+        options = options.upper_bound(upper);
+    }
+    Ok(options)
+}
+
+/// The first key of the intersection of the bounds, and the first one behind it.
+#[expect(clippy::type_complexity, reason = "two bounds")]
+pub(crate) fn limits(
+    bounds: &Bounds,
+    encoding: Encoding,
+) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), Failure> {
     let bytes =
         |text: &Option<OsString>| text.as_ref().map(|t| text::argument(t, encoding)).transpose();
     let (from, to) = (bytes(&bounds.from)?, bytes(&bounds.to)?);
-    let prefix = bytes(&bounds.prefix)?.unwrap_or_default();
-    let mut options = ReadOptions::default().fill_cache(false).prefix(&prefix);
-    // At or before the prefix, `from` hides nothing that the prefix shows.
-    if let Some(from) = from.filter(|from| *from > prefix) {
-        options = options.lower_bound(from);
-    }
-    // After the prefix and not starting with it, `to` lies behind all its keys.
-    if let Some(to) = to.filter(|to| *to <= prefix || to.starts_with(&prefix)) {
-        options = options.upper_bound(to);
-    }
-    Ok(options)
+    let prefix = bytes(&bounds.prefix)?;
+    let end = prefix.as_deref().and_then(behind_prefix);
+    let lower = from.max(prefix);
+    let upper = match (to, end) {
+        (Some(to), Some(end)) => Some(to.min(end)),
+        (to, end) => to.or(end),
+    };
+    Ok((lower, upper))
+}
+
+/// The smallest key behind all that start with `prefix`; `None` if there is none.
+fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
 }

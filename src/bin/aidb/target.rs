@@ -62,6 +62,8 @@ pub(crate) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
 impl Target {
     pub(crate) fn create(name: &Path, force: bool) -> Result<Target, Failure> {
         let refused = |e: io::Error| Failure::input(name.display(), &e);
+        // Before there is anything to remove.
+        let interrupted = interruption()?;
         let env = PosixEnv::new();
         let (mut path, mut in_place) = (name.to_path_buf(), false);
         if env.exists(name).map_err(refused)? {
@@ -90,10 +92,7 @@ impl Target {
             let file = env.create(&temporary, false).map_err(refused)?;
             Kind::Renamed(temporary, Some(file))
         };
-        let mut target =
-            Target { env, name: name.into(), path, kind, force, interrupted: Arc::default() };
-        target.interrupted = interruption()?;
-        Ok(target)
+        Ok(Target { env, name: name.into(), path, kind, force, interrupted })
     }
 
     /// Whether the process was asked to end.
