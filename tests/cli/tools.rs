@@ -353,17 +353,10 @@ fn advice_comes_with_its_figure() {
     // One thing each.
     let said = advice(plain(), &|db| (0..10_000).for_each(|i| put(db, i, &[b'a'; 200])));
     assert!(said.starts_with("LZ4 leaves ") && said.lines().count() == 1, "{said}");
-    let said = advice(plain(), &|db| (0..1000).for_each(|i| put(db, i, &noise(i, 2100))));
-    assert!(said.contains("do not fill blocks of 4096"), "{said}");
     let said = advice(plain(), &|db| (0..100).for_each(|i| put(db, i, &noise(i, 40_000))));
     assert!(said.contains("half of the values have "), "{said}");
     let lz4 = plain().compression(Compression::Lz4);
-    let said = advice(lz4, &|db| {
-        for i in 0..10_000 {
-            // Just enough that blocks are stored compressed at all.
-            put(db, i, &[noise(i, 200), vec![0; 0]].concat());
-        }
-    });
+    let said = advice(lz4, &|db| (0..10_000).for_each(|i| put(db, i, &noise(i, 200))));
     assert!(said.contains("compression(None)") && said.lines().count() == 1, "{said}");
     let said = advice(plain(), &|db| {
         (0..10_000).for_each(|i| put(db, i, &noise(i, 200)));
@@ -503,4 +496,48 @@ fn a_check_is_json_on_request() {
     ran.exits(1);
     let report: Value = serde_json::from_slice(&ran.0.stdout).expect("JSON");
     assert_eq!(report["findings"].as_array().expect("findings").len(), 1);
+}
+
+/// The commands of the transcripts in `docs/cli.md`, on the small input: every one
+/// is a command line that the tool takes.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test's own files")]
+fn the_transcripts_name_commands_that_exist() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+    let manual = String::from_utf8(std::fs::read(manual).expect("the page")).expect("UTF-8");
+    let commands: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 40, "{} commands", commands.len());
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("bin")).expect("create");
+    // Notes the exit code and the arguments of each run.
+    let wrapper = format!(
+        "#!/bin/sh\n{} \"$@\"\ncode=$?\necho \"$code $*\" >> {}\nexit $code\n",
+        env!("CARGO_BIN_EXE_aidb"),
+        at("codes").display()
+    );
+    std::fs::write(at("bin/aidb"), wrapper).expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(at("bin/aidb"), mode).expect("make it executable");
+    let input: String = packages().iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(at("debian-packages.jsonl"), input).expect("write");
+    let path = std::env::var("PATH").expect("a PATH");
+    for command in &commands {
+        let quick = command.replace("aidb bench", "aidb bench --num 500");
+        let output = std::process::Command::new("bash")
+            .args(["-c", &quick.replace("--num 500 --num 2000", "--num 100")])
+            .current_dir(dir.path())
+            .env("PATH", format!("{}:{path}", at("bin").display()))
+            .env("AIDB_DB", "packages.aidb")
+            .output();
+        output.expect("run bash");
+    }
+    let codes = String::from_utf8(std::fs::read(at("codes")).expect("codes")).expect("UTF-8");
+    let wrong: Vec<_> = codes.lines().filter(|line| !line.starts_with(['0', '1'])).collect();
+    assert!(wrong.iter().all(|line| line.starts_with("137 ")), "{wrong:?}");
+    // The run that is killed notes nothing.
+    let expected = commands.iter().filter(|command| command.contains("aidb ")).count() - 1;
+    assert!(codes.lines().count() >= expected, "{expected} runs: {codes}");
+    assert!(codes.contains("0 repair") && codes.contains("1 check"), "{codes}");
 }

@@ -58,7 +58,6 @@ struct Analysis {
     seen: Seen,
     stats: FamilyStats,
     tables: Vec<LiveTable>,
-    block_bytes: u64,
 }
 
 pub(crate) fn analyze(
@@ -80,11 +79,8 @@ pub(crate) fn analyze(
         let name = family.name();
         let stats = stats.families.iter().find(|f| f.name == name).cloned().unwrap_or_default();
         let tables = tables.iter().filter(|t| t.family == name).cloned().collect();
-        let options = aidb::inspect::option_values(family.options());
-        let block_bytes = options.iter().find(|(name, _)| *name == "block_bytes");
-        let block_bytes = block_bytes.and_then(|(_, n)| n.parse().ok()).unwrap_or(4096);
         let seen = Seen::of(family, args)?;
-        let analysis = Analysis { name: name.to_owned(), seen, stats, tables, block_bytes };
+        let analysis = Analysis { name: name.to_owned(), seen, stats, tables };
         if args.json {
             values.push(analysis.as_json());
         } else {
@@ -234,7 +230,10 @@ impl Analysis {
         self.sizes(out)?;
         writeln!(out)?;
         self.levels(out)?;
-        let [_, _, _, data, size] = self.in_tables();
+        let [_, _, raw, data, size] = self.in_tables();
+        let share = style::percent(data, raw);
+        let raw = style::bytes(raw);
+        writeln!(out, "data blocks: {share:.0} % of the {raw} of keys and values in tables")?;
         let resident = style::bytes(size.saturating_sub(data));
         writeln!(out, "filters, indexes and properties: {resident}, in memory while it is open")?;
         if let Some(percent) = seen.lz4_percent() {

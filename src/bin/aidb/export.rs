@@ -80,8 +80,8 @@ fn write_entries<W: Write>(
     out: W,
 ) -> Result<u64, Failure> {
     let mut writer = match form.format {
-        Format::Dump => Writer::Dump(ArchiveWriter::new(out)?),
-        Format::Csv => Writer::Csv(csv::Writer::from_writer(out)),
+        Format::Dump => Writer::Dump(Box::new(ArchiveWriter::new(out)?)),
+        Format::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(out))),
         Format::Jsonl | Format::Tsv => Writer::Lines(out),
     };
     let mut count = 0u64;
@@ -117,8 +117,8 @@ fn write_entries<W: Write>(
 }
 
 enum Writer<W: Write> {
-    Dump(ArchiveWriter<W>),
-    Csv(csv::Writer<W>),
+    Dump(Box<ArchiveWriter<W>>),
+    Csv(Box<csv::Writer<W>>),
     Lines(W),
 }
 

@@ -18,8 +18,6 @@ const RUNS: usize = 8;
 const LZ4_PERCENT: f64 = 70.0;
 /// and compression is not if it leaves more than this.
 const COMPRESSED_PERCENT: f64 = 90.0;
-/// Headers and padding, in percent of the data blocks.
-const PADDING_PERCENT: f64 = 20.0;
 /// The median value from which on rewriting values is what compactions do.
 const LARGE_VALUE: u64 = 32 << 10;
 
@@ -29,7 +27,7 @@ pub(super) fn advice(analysis: &Analysis) -> Vec<String> {
     if size < TABLE_BYTES_MIN {
         return Vec::new();
     }
-    [hidden, tombstones, runs, compression, padding, large_values]
+    [hidden, tombstones, runs, compression, large_values]
         .iter()
         .filter_map(|rule| rule(analysis))
         .collect()
@@ -90,23 +88,6 @@ fn compression(analysis: &Analysis) -> Option<String> {
         format!(
             "compressed data blocks take {left:.0} % of the bytes of their entries: \
              compression(None) would make reads cheaper and cost little space"
-        )
-    })
-}
-
-fn padding(analysis: &Analysis) -> Option<String> {
-    let [entries, _, raw, data, _] = analysis.in_tables();
-    let plain = analysis.tables.iter().all(|t| t.properties.compression == Compression::None);
-    let over = percent(data.saturating_sub(raw), data);
-    let mean = raw.checked_div(entries)?;
-    // Small entries cost their headers, which no block length changes.
-    (plain && over >= PADDING_PERCENT && mean >= analysis.block_bytes / 16).then(|| {
-        let block_bytes = analysis.block_bytes;
-        format!(
-            "{over:.0} % of the data blocks is padding and headers: entries of {mean} bytes on \
-             average do not fill blocks of {block_bytes} bytes, which start on 4 KiB boundaries; \
-             a block_bytes of {} wastes less, and reads touch more",
-            (block_bytes * 4).min(1 << 20)
         )
     })
 }
