@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 /// Whether standard output takes escape sequences.
 fn is_coloured() -> bool {
@@ -21,7 +21,7 @@ pub(crate) fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 /// Writes rows under their heads, aligned: the first `left` columns to the left,
-/// the others, numbers, to the right. On a terminal no wider than it is.
+/// the others, numbers, to the right. On a terminal the text is broken to fit its width.
 pub(crate) fn table(
     out: &mut impl Write,
     heads: &[&str],
@@ -42,6 +42,8 @@ pub(crate) fn table(
         column.set_padding((if at == 0 { 0 } else { 1 }, 1));
         if at >= left {
             column.set_cell_alignment(CellAlignment::Right);
+            // A number is not broken, whatever the width.
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     for (at, line) in table.lines().enumerate() {
