@@ -23,7 +23,6 @@ pub struct Edit {
 /// A part of an edit.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the fields are named as what they are")]
 pub enum EditField {
     /// The format that the database is in.
     FormatVersion(u32),
@@ -38,30 +37,72 @@ pub enum EditField {
     /// The identifier that the next column family gets.
     NextFamily(u32),
     /// A new column family.
-    FamilyAdded { family: u32, name: String },
+    FamilyAdded {
+        /// Its identifier.
+        family: u32,
+        /// Its name.
+        name: String,
+    },
     /// The options of a column family.
-    FamilyOptions { family: u32, options: ColumnFamilyOptions },
+    FamilyOptions {
+        /// Its identifier.
+        family: u32,
+        /// All of them.
+        options: ColumnFamilyOptions,
+    },
     /// A column family that is gone.
-    FamilyDropped { family: u32 },
-    /// Writes of the family up to here are in tables.
-    FlushedSequence { family: u32, sequence: u64 },
+    FamilyDropped {
+        /// Its identifier.
+        family: u32,
+    },
+    /// Up to where the writes of a family are in tables.
+    FlushedSequence {
+        /// The identifier of the family.
+        family: u32,
+        /// The last such sequence number.
+        sequence: u64,
+    },
     /// A table that is no part of the database any more, or of this level.
-    TableDeleted { family: u32, level: usize, number: u64 },
+    TableDeleted {
+        /// The identifier of its family.
+        family: u32,
+        /// 0 to 6.
+        level: usize,
+        /// The number in its name.
+        number: u64,
+    },
     /// A table that is.
     TableAdded {
+        /// The identifier of its family.
         family: u32,
+        /// 0 to 6.
         level: usize,
+        /// The number in its name.
         number: u64,
+        /// Length of the file, in bytes.
         size: u64,
+        /// The first key.
         smallest: Vec<u8>,
+        /// The last key.
         largest: Vec<u8>,
+        /// The smallest sequence number of an entry.
         smallest_seq: u64,
+        /// The largest one.
         largest_seq: u64,
+        /// Entries, tombstones included.
         entries: u64,
+        /// Tombstones.
         deletes: u64,
     },
-    /// The key after which the next compaction of a level starts.
-    CompactionPointer { family: u32, level: usize, key: Vec<u8> },
+    /// Where the next compaction of a level starts.
+    CompactionPointer {
+        /// The identifier of the family.
+        family: u32,
+        /// 0 to 6.
+        level: usize,
+        /// It starts after this key.
+        key: Vec<u8>,
+    },
 }
 
 /// What a manifest file is made of.
