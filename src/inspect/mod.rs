@@ -193,6 +193,7 @@ pub fn option_values(options: &ColumnFamilyOptions) -> Vec<(&'static str, String
         level0_file_trigger,
         level_base_bytes,
         level_multiplier,
+        point_index,
     } = options;
     let codecs: Vec<String> =
         compression.iter().map(|c| format!("{c:?}").to_ascii_lowercase()).collect();
@@ -206,5 +207,6 @@ pub fn option_values(options: &ColumnFamilyOptions) -> Vec<(&'static str, String
         ("level0_file_trigger", level0_file_trigger.to_string()),
         ("level_base_bytes", level_base_bytes.to_string()),
         ("level_multiplier", level_multiplier.to_string()),
+        ("point_index", point_index.to_string()),
     ]
 }

@@ -17,7 +17,7 @@ use crate::sstable::{Table, TableReadOptions};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Section {
-    /// `filter`, `properties`, `meta index`, `index`, `footer`.
+    /// `filter`, `points`, `properties`, `meta index`, `index`, `footer`.
     pub name: String,
     /// Byte offset in the file.
     pub offset: u64,

@@ -89,7 +89,9 @@ fn a_damaged_table_gives_its_other_blocks() {
     let properties = report.properties.unwrap();
     assert_eq!(properties.family, Some((0, "default".into())));
     assert_eq!(properties.data_blocks, blocks.len() as u64);
-    let names: Vec<_> = report.sections.iter().map(|section| &*section.name).collect();
+    let mut names: Vec<_> = report.sections.iter().map(|section| &*section.name).collect();
+    // There for some shapes of tables only.
+    names.retain(|name| *name != "points");
     assert_eq!(names, ["filter", "properties", "meta index", "index", "footer"]);
 
     let sound = env.read(&path).unwrap();
