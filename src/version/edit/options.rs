@@ -16,7 +16,7 @@ use crate::util::coding::{Cursor, put_bytes, put_varint};
 
 impl ColumnFamilyOptions {
     /// The options as bytes, in the form that the manifest has them in: the same
-    /// on every machine and in every later version.
+    /// on every machine. Later versions add to the end.
     ///
     /// ```
     /// use aidb::ColumnFamilyOptions;
