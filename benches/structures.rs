@@ -40,6 +40,7 @@ mod engine {
     pub(crate) mod env;
     pub(crate) mod error;
     pub(crate) mod filter;
+    pub(crate) mod inspect;
     pub(crate) mod iterator;
     pub(crate) mod memtable;
     pub(crate) mod repair;
@@ -54,7 +55,8 @@ mod engine {
 }
 use engine::{
     batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, filter,
-    iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util, version, wal,
+    inspect, iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util,
+    version, wal,
 };
 
 // What `src/lib.rs` exports: the unit tests name it from the root, and cargo

@@ -108,7 +108,7 @@ pub fn table(data: &[u8]) {
     let env = SimEnv::new();
     let path = Path::new("/t");
     write(&env, path, &bytes);
-    let _ = salvage(&env, path, &mut |_, _| Ok(()));
+    let _ = salvage(&env, path, &mut |_| Ok(()));
     let mode = if flags & 2 == 2 { ReadMode::Pread } else { ReadMode::Mmap };
     let verify = match flags >> 2 & 3 {
         0 => VerifyChecksums::Never,

@@ -61,6 +61,7 @@ mod filter;
 pub mod fuzzing;
 #[cfg(all(test, not(fuzzing)))]
 mod fuzzing;
+pub mod inspect;
 mod iterator;
 mod memtable;
 mod repair;

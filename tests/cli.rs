@@ -2,6 +2,11 @@
 //! which exit code, each test on a database of its own.
 #![cfg(feature = "cli")]
 
+#[path = "cli/export.rs"]
+mod export;
+#[path = "cli/tools.rs"]
+mod tools;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

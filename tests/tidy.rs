@@ -42,6 +42,7 @@ const RANKS: &[(&str, u32)] = &[
     ("checkpoint", 5),
     ("check", 5),
     ("repair", 5),
+    ("inspect", 5),
     // On top of it.
     ("metrics", 6),
     // Only in builds for the fuzzer and for tests.

@@ -224,6 +224,12 @@ impl ColumnFamily {
     pub fn name(&self) -> &str {
         self.family.name()
     }
+
+    /// The options that it has: of the default family those of this opening, of
+    /// others the recorded ones.
+    pub fn options(&self) -> &ColumnFamilyOptions {
+        self.family.options()
+    }
 }
 
 impl fmt::Debug for ColumnFamily {

@@ -36,6 +36,7 @@ use crate::check::CheckReport;
 use crate::commit::Batch;
 use crate::config::{ColumnFamilyOptions, Options, WriteOptions};
 use crate::error::Result;
+use crate::inspect::LiveTable;
 use crate::repair::{self, RepairReport};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -292,6 +293,22 @@ impl Db {
     /// the report; an error means that the check itself could not go on.
     pub fn verify(&self) -> Result<CheckReport> {
         crate::check::verify(self.core())
+    }
+
+    /// The tables that the database consists of now, family by family, the upper
+    /// levels first.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = aidb::Db::open(dir.path(), &aidb::Options::default())?;
+    /// db.put("key", "value")?;
+    /// db.flush()?;
+    /// let tables = db.live_tables();
+    /// assert_eq!((tables.len(), tables[0].entries), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn live_tables(&self) -> Vec<LiveTable> {
+        crate::inspect::live_tables(self.core())
     }
 
     /// Figures about the database now: cheap.

@@ -8,7 +8,7 @@ use crate::compaction::output::OutputWriter;
 use crate::config::LEVELS;
 use crate::error::{Error, Result};
 use crate::sstable::format::Properties;
-use crate::sstable::salvage::{Salvaged, salvage};
+use crate::sstable::salvage::{Piece, Salvaged, salvage};
 use crate::sstable::{Origin, Table};
 use crate::types::key::InternalKey;
 use crate::version::FileMeta;
@@ -148,7 +148,7 @@ impl Repair {
         // Its properties are read first: they say whose the entries are.
         let path = filename::table_path(&self.context.dir, number);
         let mut found = Salvaged::default();
-        let first = salvage(&**self.env(), &path, &mut |_, _| Ok(()));
+        let first = salvage(&**self.env(), &path, &mut |_| Ok(()));
         let family = match (&known, &first) {
             (Some(known), _) => known.family,
             (None, Ok(first)) => self.family_of(first.properties.as_ref()),
@@ -201,7 +201,8 @@ impl Repair {
         let mut output =
             OutputWriter::new(&self.context, &options, origin, LEVELS - 1, u64::MAX, true);
         let mut last: Option<InternalKey> = None;
-        *found = salvage(&**self.env(), path, &mut |key, value| {
+        *found = salvage(&**self.env(), path, &mut |piece| {
+            let Piece::Entry(key, value) = piece else { return Ok(()) };
             // Blocks in each other's place: what they hold is right, only not
             // in one table.
             if last.as_ref().is_some_and(|last| last.as_ref() >= key) {

@@ -11,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod iterator;
 mod open;
+pub(crate) mod outline;
 mod points;
 pub(crate) mod reader;
 pub(crate) mod salvage;

@@ -48,9 +48,19 @@ pub(crate) struct Salvaged {
     pub(crate) properties: Option<Properties>,
 }
 
-/// Receives an entry of an intact block: in order within a block, and in the
-/// order of the file from block to block.
-pub(crate) type Each<'f> = &'f mut dyn FnMut(InternalKeyRef<'_>, &[u8]) -> Result<()>;
+/// A part of the data, in the order of the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    /// An intact block; its entries follow, in order.
+    Block { at: DataHandle, entries: usize },
+    /// An entry of it.
+    Entry(InternalKeyRef<'a>, &'a [u8]),
+    /// Bytes that belong to the data and hold no block that is intact.
+    Lost { offset: u64, len: u64 },
+}
+
+/// Receives each part.
+pub(crate) type Each<'f> = &'f mut dyn FnMut(Piece<'_>) -> Result<()>;
 
 struct Salvage<'a> {
     source: Source,
@@ -60,7 +70,7 @@ struct Salvage<'a> {
     budget: Cell<u64>,
 }
 
-/// Hands out every entry of the table at `path` that can be read.
+/// Hands out all of the table at `path` that can be read.
 pub(crate) fn salvage(env: &dyn Env, path: &std::path::Path, each: Each<'_>) -> Result<Salvaged> {
     // Never a mapping: the device may be what is damaged.
     let source = Source::open(env, path, ReadMode::Pread);
@@ -154,11 +164,11 @@ impl Salvage<'_> {
     fn indexed_blocks(&mut self, index: &Index) -> Result<()> {
         for handle in (0..index.len()).filter_map(|i| index.block(i)) {
             let handed_out = match self.stored(handle) {
-                Some(block) => self.hand_out(&block)?,
+                Some(block) => self.hand_out(handle, &block)?,
                 None => false,
             };
             if !handed_out {
-                self.done.bytes_lost += u64::from(handle.len);
+                self.lose(handle.offset, handle.len.into())?;
             }
         }
         Ok(())
@@ -169,11 +179,18 @@ impl Salvage<'_> {
         let mut at = 0;
         while at < end {
             let block = self.block_at(at);
+            let handed_out = match &block {
+                Some(block) => {
+                    let len = block.len() as u32;
+                    self.hand_out(DataHandle { offset: at, len, compressed: false }, block)?
+                }
+                None => false,
+            };
             let next = match &block {
-                Some(block) if self.hand_out(block)? => at + block.len() as u64,
+                Some(block) if handed_out => at + block.len() as u64,
                 _ => {
                     let page = (at / PAGE_LEN as u64 + 1) * PAGE_LEN as u64;
-                    self.done.bytes_lost += page.min(end) - at;
+                    self.lose(at, page.min(end) - at)?;
                     page
                 }
             };
@@ -202,9 +219,14 @@ impl Salvage<'_> {
         intact.then_some(bytes)
     }
 
+    fn lose(&mut self, offset: u64, len: u64) -> Result<()> {
+        self.done.bytes_lost += len;
+        (self.each)(Piece::Lost { offset, len })
+    }
+
     /// Hands out the entries of an intact block; false, and none of them, if
     /// they are not what a block can hold: its checksum is right by chance.
-    fn hand_out(&mut self, bytes: &[u8]) -> Result<bool> {
+    fn hand_out(&mut self, at: DataHandle, bytes: &[u8]) -> Result<bool> {
         let Some(block) = Block::parse(bytes) else { return Ok(false) };
         let entry = |i| {
             let ((user_key, value), seq_type) = (block.entry(i)?, block.seq_type(i)?);
@@ -215,8 +237,9 @@ impl Salvage<'_> {
         let Some(entries) = entries.filter(|all| all.is_sorted_by(|a, b| a.0 < b.0)) else {
             return Ok(false);
         };
+        (self.each)(Piece::Block { at, entries: entries.len() })?;
         for (key, value) in entries {
-            (self.each)(key, value)?;
+            (self.each)(Piece::Entry(key, value))?;
             self.done.entries += 1;
         }
         Ok(true)

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Silent,
     /// The command line: exit code 2.
     Usage(String),
+    /// Asked to end: exit code 130.
+    Interrupted(String),
     /// Whoever read standard output has seen enough: exit code 0.
     ClosedPipe,
 }
@@ -31,6 +33,10 @@ impl Failure {
                 ExitCode::from(1)
             }
             Failure::Silent => ExitCode::from(1),
+            Failure::Interrupted(why) => {
+                complain(why);
+                ExitCode::from(130)
+            }
             Failure::Usage(why) => {
                 complain(why);
                 ExitCode::from(2)

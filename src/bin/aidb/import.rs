@@ -5,7 +5,6 @@
 //! database refuses, the batch at hand is dropped, and the message says how
 //! many records had been applied before it.
 
-use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -13,40 +12,44 @@ use std::time::Duration;
 use aidb::{ColumnFamily, ColumnFamilyOptions, Db, WriteBatch, WriteOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{Common, Format, ImportArgs};
+use crate::args::{Common, Encoding, Format, ImportArgs};
 use crate::failure::{Failure, complain};
+use crate::import_dump::import_dump;
 use crate::open;
 use crate::records::{Layout, Problem, Records};
 
 /// A batch is written when it has this many records,
 const BATCH_RECORDS_MAX: usize = 1000;
 /// or this many bytes.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) fn import(
     common: &Common,
     args: &ImportArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let layout = layout(args, common.hex)?;
     let name = if args.file == Path::new("-") {
         "stdin".to_owned()
     } else {
         args.file.display().to_string()
     };
+    let format = Format::of(args.format, &args.file);
+    if format == Format::Dump {
+        return import_dump(common, args, &name, out);
+    }
+    let layout = layout(format, args, common.encoding())?;
     // Before the database, so that a misspelt file does not create one.
     let input = open_input(&args.file).map_err(|e| Failure::input(&name, &e))?;
     let records = Records::new(input, layout);
     let db = open(common, true)?;
-    let family = match db.column_family(&common.cf) {
+    let family = match db.column_family(common.cf()) {
         Some(family) => family,
-        None => db.create_column_family(&common.cf, &ColumnFamilyOptions::default())?,
+        None => db.create_column_family(common.cf(), &ColumnFamilyOptions::default())?,
     };
-    let options = WriteOptions::default().sync(args.sync);
-    let mut load = Load { db: &db, options, applied: 0, skipped: 0, progress: progress() };
+    let mut load = Load::new(&db, args.sync);
     let result = load.run(records, &family, &name, args.skip_errors);
-    load.progress.finish_and_clear();
-    let (applied, skipped) = (load.applied, load.skipped);
+    let skipped = load.skipped;
+    let applied = load.end();
     drop(family);
     let result = result.and_then(|()| Ok(db.close()?));
     if let Err(failure) = result {
@@ -61,7 +64,7 @@ pub(crate) fn import(
 }
 
 /// One run of `import`.
-struct Load<'a> {
+pub(crate) struct Load<'a> {
     db: &'a Db,
     options: WriteOptions,
     applied: u64,
@@ -69,7 +72,22 @@ struct Load<'a> {
     progress: ProgressBar,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    pub(crate) fn new(db: &'a Db, sync: bool) -> Load<'a> {
+        let options = WriteOptions::default().sync(sync);
+        Load { db, options, applied: 0, skipped: 0, progress: progress() }
+    }
+
+    pub(crate) fn db(&self) -> &'a Db {
+        self.db
+    }
+
+    /// How many records were applied.
+    pub(crate) fn end(self) -> u64 {
+        self.progress.finish_and_clear();
+        self.applied
+    }
+
     fn run(
         &mut self,
         mut records: Records<Box<dyn BufRead>>,
@@ -92,13 +110,18 @@ impl Load<'_> {
                     self.skipped += 1;
                 }
             }
-            if batch.len() >= BATCH_RECORDS_MAX || batch.byte_len() >= BATCH_BYTES_MAX {
-                self.apply(&mut batch)?;
-            }
+            self.apply_if_full(&mut batch)?;
         }
     }
 
-    fn apply(&mut self, batch: &mut WriteBatch) -> Result<(), Failure> {
+    pub(crate) fn apply_if_full(&mut self, batch: &mut WriteBatch) -> Result<(), Failure> {
+        if batch.len() >= BATCH_RECORDS_MAX || batch.byte_len() >= BATCH_BYTES_MAX {
+            self.apply(batch)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply(&mut self, batch: &mut WriteBatch) -> Result<(), Failure> {
         if !batch.is_empty() {
             self.db.write(batch, &self.options)?;
             self.applied += batch.len() as u64;
@@ -109,26 +132,25 @@ impl Load<'_> {
     }
 }
 
-/// Where the key and the value are, from the command line and the file's name.
-fn layout(args: &ImportArgs, hex: bool) -> Result<Layout, Failure> {
-    let extension = args.file.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let format = args.format.unwrap_or(match extension {
-        "tsv" | "tab" => Format::Tsv,
-        "csv" => Format::Csv,
-        _ => Format::Jsonl,
-    });
-    match (format, &args.key) {
+/// Where the key and the value are, from the command line.
+fn layout(format: Format, args: &ImportArgs, encoding: Encoding) -> Result<Layout, Failure> {
+    let (key, value) = (&args.key, &args.value);
+    match (format, key) {
         (Format::Jsonl, None) => Err(Failure::Usage("--key FIELD is needed for jsonl".into())),
-        (Format::Jsonl, Some(_)) if hex => {
-            Err(Failure::Usage("--hex is for tsv and csv, not for jsonl".into()))
+        (Format::Jsonl, Some(_)) if encoding != Encoding::Text && value.is_none() => {
+            let why = "--encoding and --hex are for jsonl with --value, for tsv and for csv";
+            Err(Failure::Usage(why.into()))
         }
-        (Format::Jsonl, Some(field)) => Ok(Layout::Json { field: field.clone() }),
-        (_, key) => Ok(Layout::columns(format == Format::Csv, key.as_deref(), hex)),
+        (Format::Jsonl, Some(field)) => {
+            Ok(Layout::Json { field: field.clone(), value: value.clone(), encoding })
+        }
+        _ if value.is_some() => Err(Failure::Usage("--value is for jsonl".into())),
+        (_, key) => Ok(Layout::columns(format == Format::Csv, key.as_deref(), encoding)),
     }
 }
 
 #[expect(clippy::disallowed_types, reason = "the user's file, not one of the database's")]
-fn open_input(file: &Path) -> io::Result<Box<dyn BufRead>> {
+pub(crate) fn open_input(file: &Path) -> io::Result<Box<dyn BufRead>> {
     if file == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }

@@ -1,15 +1,26 @@
 //! The command-line tool: load, look into, change and check a database.
 //!
 //! Exit codes: 0 done; 1 the key is absent, the data is bad or the database
-//! refused; 2 the command line is wrong. Every failure is one line
+//! refused; 2 the command line is wrong; 130 interrupted while writing a file. Every failure is one line
 //! `aidb: reason` on standard error. A reader that closes the pipe early is no
 //! failure: the tool stops quietly.
 
+mod analyze;
+mod archive;
 mod args;
+mod bench;
+mod compact;
+mod dump;
+mod export;
 mod failure;
 mod import;
+mod import_dump;
 mod records;
 mod scan;
+mod shell;
+mod stats;
+mod style;
+mod target;
 mod text;
 
 use std::ffi::OsStr;
@@ -18,10 +29,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use aidb::env::{Env, PosixEnv};
-use aidb::{ColumnFamily, Db, Options};
+use aidb::{CheckReport, ColumnFamily, Db, Options};
 use clap::Parser;
 
-use args::{Cli, Command, Common};
+use args::{Cli, Command, Common, Encoding};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -57,15 +68,22 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     let common = &cli.common;
     match &cli.command {
         Command::Import(args) => import::import(common, args, out),
+        Command::Export(args) => export::export(common, args, out),
         Command::Get { key, quiet } => get(common, key, *quiet, out),
         Command::Put { key, value, sync } => put(common, key, value, *sync),
         Command::Delete { key, sync } => delete(common, key, *sync),
         Command::Scan(args) => scan::scan(common, args, out),
         Command::Count(bounds) => scan::count(common, bounds, out),
         Command::Checkpoint { to } => checkpoint(common, to),
-        Command::Stats => stats(common, out),
-        Command::Check => check(common, out),
+        Command::Stats { json } => stats::stats(common, *json, out),
+        Command::Analyze(args) => analyze::analyze(common, args, out),
+        Command::Compact(args) => compact::compact(common, args, out),
+        Command::Dump(args) => dump::dump(common, args, out),
+        Command::Check { json } => check(common, *json, out),
         Command::Repair => repair(common, out),
+        Command::Bench(args) => bench::bench(common, args, out),
+        Command::Completions { shell } => shell::completions(*shell, out),
+        Command::Man { dir } => shell::man(dir, out),
     }
 }
 
@@ -79,18 +97,24 @@ fn directory(common: &Common) -> Result<&Path, Failure> {
     common.db.as_deref().ok_or_else(missing)
 }
 
+/// Opens it for reading the state of one moment, also beside a writer. Changes
+/// nothing.
+fn open_to_read(common: &Common) -> Result<Db, Failure> {
+    Ok(Db::open_read_only(directory(common)?, &Options::default())?)
+}
+
 /// The column family that the command line names, which must exist.
 fn family(db: &Db, common: &Common) -> Result<ColumnFamily, Failure> {
-    db.column_family(&common.cf)
-        .ok_or_else(|| Failure::Data(format!("no column family named `{}`", common.cf)))
+    db.column_family(common.cf())
+        .ok_or_else(|| Failure::Data(format!("no column family named `{}`", common.cf())))
 }
 
 fn get(common: &Common, key: &OsStr, quiet: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let key = text::argument(key, common.hex)?;
+    let key = text::argument(key, common.encoding())?;
     let db = open(common, false)?;
     match family(&db, common)?.get(&key)? {
         Some(value) => {
-            text::write_bytes(out, &value, common.hex)?;
+            text::write_bytes(out, &value, common.encoding())?;
             Ok(out.write_all(b"\n")?)
         }
         None if quiet => Err(Failure::Silent),
@@ -99,13 +123,16 @@ fn get(common: &Common, key: &OsStr, quiet: bool, out: &mut impl Write) -> Resul
 }
 
 fn put(common: &Common, key: &OsStr, value: &OsStr, sync: bool) -> Result<(), Failure> {
-    let key = text::argument(key, common.hex)?;
+    let key = text::argument(key, common.encoding())?;
     let value = if value == "-" {
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::input("stdin", &e))?;
-        if common.hex { text::decode_hex(bytes.trim_ascii())? } else { bytes }
+        match common.encoding() {
+            Encoding::Text => bytes,
+            encoding => text::decode_given(bytes.trim_ascii(), encoding)?,
+        }
     } else {
-        text::argument(value, common.hex)?
+        text::argument(value, common.encoding())?
     };
     let db = open(common, true)?;
     family(&db, common)?.put_opt(&key, &value, &aidb::WriteOptions::default().sync(sync))?;
@@ -113,7 +140,7 @@ fn put(common: &Common, key: &OsStr, value: &OsStr, sync: bool) -> Result<(), Fa
 }
 
 fn delete(common: &Common, key: &OsStr, sync: bool) -> Result<(), Failure> {
-    let key = text::argument(key, common.hex)?;
+    let key = text::argument(key, common.encoding())?;
     let db = open(common, false)?;
     family(&db, common)?.delete_opt(&key, &aidb::WriteOptions::default().sync(sync))?;
     Ok(db.close()?)
@@ -125,13 +152,7 @@ fn checkpoint(common: &Common, to: &Path) -> Result<(), Failure> {
     Ok(db.close()?)
 }
 
-fn stats(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
-    let db = open(common, false)?;
-    let stats = db.stats().to_string();
-    Ok(writeln!(out, "{}", stats.trim_end())?)
-}
-
-fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+fn check(common: &Common, json: bool, out: &mut impl Write) -> Result<(), Failure> {
     // Read-only: what is damaged stays as it is, logs included, which an opening
     // for writing would replay and remove.
     // Locked all the same: what somebody is writing would look damaged.
@@ -143,11 +164,20 @@ fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
     }
     let db = Db::open_read_only(dir, &Options::default())?;
     let report = db.verify()?;
-    for finding in &report.findings {
-        writeln!(out, "{finding}")?;
+    if json {
+        let CheckReport { findings, tables, entries, bytes, .. } = &report;
+        let value = serde_json::json!({
+            "findings": findings, "tables": tables, "entries": entries, "bytes": bytes,
+        });
+        writeln!(out, "{value:#}")?;
+    } else {
+        report.findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
     }
     if !report.findings.is_empty() {
         return Err(Failure::Data(format!("{} findings", report.findings.len())));
+    }
+    if json {
+        return Ok(());
     }
     let (tables, entries, bytes) = (report.tables, report.entries, report.bytes);
     Ok(writeln!(out, "ok: {tables} tables, {entries} entries, {bytes} bytes")?)

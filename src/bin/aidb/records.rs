@@ -14,22 +14,24 @@ use std::io::{self, BufRead, Read};
 
 use serde_json::value::RawValue;
 
-use crate::text::parse_hex;
+use crate::args::Encoding;
+use crate::text::decode;
 
 /// Longest key of the engine, in bytes.
 const KEY_LEN_MAX: usize = (1 << 16) - 1;
 /// Longest value of the engine, in bytes.
 const VALUE_LEN_MAX: usize = 1 << 30;
 /// Longest record, in bytes: a value in hexadecimal, its key and separators.
-const RECORD_LEN_MAX: usize = 2 * (VALUE_LEN_MAX + KEY_LEN_MAX) + 16;
+const RECORD_LEN_MAX: usize = 2 * (VALUE_LEN_MAX + KEY_LEN_MAX) + 64;
 
 /// Where the key and the value of a record are.
 #[derive(Debug)]
 pub(crate) enum Layout {
-    /// An object a line: the key is in this field, the value is the line.
-    Json { field: String },
+    /// An object a line: the key is in this field, the value in that one, or
+    /// it is the line.
+    Json { field: String, value: Option<String>, encoding: Encoding },
     /// Separated columns; how many there are is told by the first line.
-    Columns { csv: bool, hex: bool, key: KeyColumn, width: Option<usize> },
+    Columns { csv: bool, encoding: Encoding, key: KeyColumn, width: Option<usize> },
 }
 
 /// Which column holds the key.
@@ -43,13 +45,13 @@ pub(crate) enum KeyColumn {
 
 impl Layout {
     /// `key` is a column number from 1 (the default) or a name in the header.
-    pub(crate) fn columns(csv: bool, key: Option<&str>, hex: bool) -> Layout {
+    pub(crate) fn columns(csv: bool, key: Option<&str>, encoding: Encoding) -> Layout {
         let key = match key.map(|k| (k.parse::<usize>(), k)) {
             None => KeyColumn::At(0),
             Some((Ok(number @ 1..), _)) => KeyColumn::At(number - 1),
             Some((_, name)) => KeyColumn::Named(name.to_owned()),
         };
-        Layout::Columns { csv, hex, key, width: None }
+        Layout::Columns { csv, encoding, key, width: None }
     }
 }
 
@@ -93,9 +95,11 @@ impl<R: BufRead> Records<R> {
         let malformed = |why| Problem::Malformed { line, why, fatal: false };
         let raw = chomp(&self.raw);
         let record = match &mut self.layout {
-            Layout::Json { field } => json_record(raw, field),
-            Layout::Columns { hex, key: KeyColumn::At(key), width, .. } => {
-                column_record(raw, fields, *key, *width, *hex)
+            Layout::Json { field, value, encoding } => {
+                json_record(raw, field, value.as_deref(), *encoding)
+            }
+            Layout::Columns { encoding, key: KeyColumn::At(key), width, .. } => {
+                column_record(raw, fields, *key, *width, *encoding)
             }
             Layout::Columns { key: KeyColumn::Named(_), .. } => unreachable!("header was read"),
         };
@@ -207,22 +211,37 @@ fn chomp(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-fn json_record<'a>(line: &'a [u8], field: &str) -> Result<Record<'a>, String> {
+fn json_record<'a>(
+    line: &'a [u8],
+    key: &str,
+    value: Option<&str>,
+    encoding: Encoding,
+) -> Result<Record<'a>, String> {
     // Raw values: an integer beyond 64 bits is a key too, digit by digit.
     let object: HashMap<Cow<'_, str>, &RawValue> =
         serde_json::from_slice(line).map_err(|error| {
             let why = error.to_string().replace(" at line 1 column ", " at column ");
             format!("not a JSON object: {why}")
         })?;
-    let raw = object.get(field).ok_or_else(|| format!("no field `{field}`"))?.get();
-    let key = match raw.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<String>(raw)
-            .map_err(|error| format!("field `{field}`: {error}"))?
-            .into_bytes(),
-        Some(b'-' | b'0'..=b'9') => raw.as_bytes().to_vec(),
-        _ => return Err(format!("field `{field}` is neither a string nor a number")),
+    let field = |field: &str| {
+        let raw = object.get(field).ok_or_else(|| format!("no field `{field}`"))?.get();
+        let text = match raw.as_bytes().first() {
+            Some(b'"') => serde_json::from_str::<String>(raw)
+                .map_err(|error| format!("field `{field}`: {error}"))?
+                .into_bytes(),
+            Some(b'-' | b'0'..=b'9') => raw.as_bytes().to_vec(),
+            _ => return Err(format!("field `{field}` is neither a string nor a number")),
+        };
+        match encoding {
+            Encoding::Text => Ok(text),
+            _ => decode(&text, encoding).map_err(|why| format!("field `{field}`: {why}")),
+        }
     };
-    Ok(Record { key: key.into(), value: line.into() })
+    let value = match value {
+        None => line.into(),
+        Some(value) => field(value)?.into(),
+    };
+    Ok(Record { key: field(key)?.into(), value })
 }
 
 fn column_record(
@@ -230,7 +249,7 @@ fn column_record(
     fields: Option<Vec<Vec<u8>>>,
     key: usize,
     width: Option<usize>,
-    hex: bool,
+    encoding: Encoding,
 ) -> Result<Record<'_>, String> {
     let mut fields = fields.unwrap_or_default();
     let width = width.filter(|w| *w > 1).ok_or("one column only: a key and no value")?;
@@ -242,17 +261,17 @@ fn column_record(
     }
     let key_bytes = std::mem::take(&mut fields[key]);
     if width != 2 {
-        if hex {
-            return Err("--hex needs exactly two columns".into());
+        if encoding != Encoding::Text {
+            return Err(format!("--encoding {} needs exactly two columns", encoding.name()));
         }
         return Ok(Record { key: key_bytes.into(), value: raw.into() });
     }
     let value = std::mem::take(&mut fields[1 - key]);
-    if hex {
-        let value = parse_hex(&value)?;
-        return Ok(Record { key: parse_hex(&key_bytes)?.into(), value: value.into() });
-    }
-    Ok(Record { key: key_bytes.into(), value: value.into() })
+    let (key, value) = match encoding {
+        Encoding::Text => (key_bytes, value),
+        _ => (decode(&key_bytes, encoding)?, decode(&value, encoding)?),
+    };
+    Ok(Record { key: key.into(), value: value.into() })
 }
 
 /// Refuses what the engine would refuse, while the line is still known.
@@ -349,7 +368,7 @@ mod tests {
     }
 
     fn json(field: &str) -> Layout {
-        Layout::Json { field: field.into() }
+        Layout::Json { field: field.into(), value: None, encoding: Encoding::Text }
     }
 
     #[test]
@@ -364,6 +383,22 @@ mod tests {
                 r#"-1.50={\"k\": -1.50 }"#,
             ]
         );
+    }
+
+    #[test]
+    fn json_values_can_be_a_field_and_encoded() {
+        let layout =
+            |encoding| Layout::Json { field: "k".into(), value: Some("v".into()), encoding };
+        let lines = "{\"k\":\"00ff\",\"v\":\"\\u0000\"}\n{\"k\":\"AP8=\",\"v\":12}\n{\"k\":1}";
+        assert_eq!(
+            read(layout(Encoding::Text), lines),
+            [r"00ff=\x00", "AP8==12", "3: no field `v`"]
+        );
+        let lines = "{\"k\":\"00ff\",\"v\":\"\"}\n{\"k\":\"0\",\"v\":\"\"}";
+        let odd = "2: field `k`: an odd number of hexadecimal digits";
+        assert_eq!(read(layout(Encoding::Hex), lines), [r"\x00\xff=", odd]);
+        let lines = "{\"v\":\"AP8=\",\"k\":\"\"}";
+        assert_eq!(read(layout(Encoding::Base64), lines), [r"=\x00\xff"]);
     }
 
     #[test]
@@ -382,7 +417,7 @@ mod tests {
 
     #[test]
     fn two_columns_are_key_and_value_and_more_keep_the_line() {
-        let tsv = |key| Layout::columns(false, key, false);
+        let tsv = |key| Layout::columns(false, key, Encoding::Text);
         assert_eq!(read(tsv(None), "a\t1\nb\t\n"), ["a=1", "b="]);
         assert_eq!(read(tsv(Some("2")), "a\t1\r\nb\t2"), ["1=a", "2=b"]);
         assert_eq!(read(tsv(Some("id")), "v\tid\na\t1\n"), ["1=a"]);
@@ -392,7 +427,7 @@ mod tests {
 
     #[test]
     fn lines_of_another_width_are_malformed() {
-        let tsv = |key| Layout::columns(false, key, false);
+        let tsv = |key| Layout::columns(false, key, Encoding::Text);
         assert_eq!(
             read(tsv(None), "a\t1\nb\nc\t1\t2\nd\t4\n"),
             [
@@ -415,7 +450,7 @@ mod tests {
 
     #[test]
     fn csv_quotes_span_commas_and_lines() {
-        let csv = |key| Layout::columns(true, key, false);
+        let csv = |key| Layout::columns(true, key, Encoding::Text);
         assert_eq!(
             read(csv(None), "a,\"x, \"\"y\"\"\"\n\"b\nb\",\"\"\n,\r\n"),
             [r#"a=x, \"y\""#, r"b\nb=", "="]
@@ -428,7 +463,7 @@ mod tests {
 
     #[test]
     fn malformed_csv_names_the_line_it_starts_on() {
-        let csv = || Layout::columns(true, None, false);
+        let csv = || Layout::columns(true, None, Encoding::Text);
         assert_eq!(
             read(csv(), "\"a\n\",1\nb,2\"\nc,\"3\"x\nd,4\ne,\"5\nf,6\n"),
             [
@@ -443,16 +478,16 @@ mod tests {
 
     #[test]
     fn hexadecimal_columns_are_decoded() {
-        let hex = || Layout::columns(false, None, true);
+        let hex = || Layout::columns(false, None, Encoding::Hex);
         assert_eq!(read(hex(), "00ff\t0a\n"), [r"\x00\xff=\n"]);
         assert_eq!(read(hex(), "0\t0a\n01\t02\n").len(), 2);
-        assert_eq!(read(hex(), "01\t02\t03\n"), ["1: --hex needs exactly two columns"]);
+        assert_eq!(read(hex(), "01\t02\t03\n"), ["1: --encoding hex needs exactly two columns"]);
     }
 
     #[test]
     fn what_the_engine_would_refuse_is_refused_with_its_line() {
         let key = "k".repeat(KEY_LEN_MAX);
-        let tsv = || Layout::columns(false, None, false);
+        let tsv = || Layout::columns(false, None, Encoding::Text);
         let found = read(tsv(), &format!("a\t1\n{key}k\t1\n{key}\t1\n"));
         assert_eq!(found[1], "2: a key of 65536 bytes, over 65535");
         assert!(found[2].ends_with("k=1"));
@@ -460,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_record_beyond_all_limits_is_read_past() {
-        let tsv = || Layout::columns(false, None, false);
+        let tsv = || Layout::columns(false, None, Encoding::Text);
         let input = format!("a\t1\nb\t{}\nc\t3\n{}", "x".repeat(100), "y".repeat(100));
         let expected = [
             "a=1",

@@ -11,7 +11,36 @@
 
 use crate::compress::compression_from_u8;
 use crate::config::{ColumnFamilyOptions, Compression, LEVELS};
+use crate::error::{Error, Result};
 use crate::util::coding::{Cursor, put_bytes, put_varint};
+
+impl ColumnFamilyOptions {
+    /// The options as bytes, in the form that the manifest has them in: the same
+    /// on every machine. Later versions add to the end.
+    ///
+    /// ```
+    /// use aidb::ColumnFamilyOptions;
+    /// let options = ColumnFamilyOptions::default().block_bytes(8192);
+    /// let bytes = options.to_bytes();
+    /// assert_eq!(ColumnFamilyOptions::from_bytes(&bytes)?.to_bytes(), bytes);
+    /// # Ok::<(), aidb::Error>(())
+    /// ```
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(self, &mut out);
+        out
+    }
+
+    /// The options that [`to_bytes`](Self::to_bytes) gave, of this version or a
+    /// later one, whose further options are ignored.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the bytes are none, or name values that no engine
+    /// can work with.
+    pub fn from_bytes(bytes: &[u8]) -> Result<ColumnFamilyOptions> {
+        decode(&mut Cursor::new(bytes)).map_err(Error::invalid)
+    }
+}
 
 /// Appends the fields of `options`.
 pub(super) fn encode(options: &ColumnFamilyOptions, out: &mut Vec<u8>) {

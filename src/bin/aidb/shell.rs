@@ -1,0 +1,26 @@
+//! `completions` and `man`: what a shell and `man` know about this tool, made
+//! from the same definition as the command line itself.
+
+use std::io::Write;
+use std::path::Path;
+
+use aidb::env::{Env, PosixEnv};
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::Cli;
+use crate::failure::Failure;
+
+pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> Result<(), Failure> {
+    // In memory first: the generator panics where writing fails.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "aidb", &mut script);
+    Ok(out.write_all(&script)?)
+}
+
+pub(crate) fn man(dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let failed = |e| Failure::input(dir.display(), &e);
+    PosixEnv::new().create_dir(dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+    Ok(writeln!(out, "wrote the manual pages to {}", dir.display())?)
+}
