@@ -10,7 +10,10 @@
 mod background;
 mod column_family;
 mod core;
+mod explain;
+mod jobs;
 mod open;
+mod pins;
 mod purge;
 mod read;
 mod read_only;
