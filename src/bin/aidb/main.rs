@@ -8,6 +8,7 @@
 mod args;
 mod failure;
 mod import;
+mod metrics;
 mod records;
 mod scan;
 mod text;
@@ -64,6 +65,8 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Count(bounds) => scan::count(common, bounds, out),
         Command::Checkpoint { to } => checkpoint(common, to),
         Command::Stats => stats(common, out),
+        Command::Explain { key } => metrics::explain(common, key, out),
+        Command::Metrics { listen } => metrics::metrics(common, listen.as_deref(), out),
         Command::Check => check(common, out),
         Command::Repair => repair(common, out),
     }
