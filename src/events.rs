@@ -1,7 +1,8 @@
 //! What happens in the background, told to whoever listens.
 //!
 //! 1. Listeners are called on the thread on which the thing happened, with no
-//!    lock held: they may call the database.
+//!    lock held: they may call the database, but for what waits for background
+//!    work, which may be waiting for them.
 //! 2. A panic of a listener ends that call and nothing else.
 //! 3. Without a listener, no event is even made.
 
@@ -134,10 +135,12 @@ pub enum Event<'a> {
 /// Is told what happens in a database: see [`Options::listener`].
 ///
 /// Calls come from the engine's threads and from those that write; several may
-/// come at once. A listener should be quick, since what calls it waits. It may
-/// read and write, but must not wait for background work (`flush`, `wait_idle`,
-/// `compact_range`, `checkpoint`, `close`): it may be called by the very thread
-/// that does it. A listener that panics is called again at the next event.
+/// come at once. A listener should be quick, since what calls it waits, and it
+/// must not wait for background work: it may be called by the very thread that
+/// does it. So it may read, and write with
+/// [`no_slowdown`](crate::WriteOptions::no_slowdown), but not `flush`,
+/// `wait_idle`, `compact_range`, `checkpoint` or `close`, nor write without that
+/// option. A listener that panics is called again at the next event.
 ///
 /// [`Options::listener`]: crate::Options::listener
 ///

@@ -80,7 +80,8 @@ impl Explaining<'_> {
     fn look(&mut self, sv: &SuperVersion) -> Result<Finding> {
         for (n, mem) in [&sv.mem].into_iter().chain(sv.imms.iter().map(|i| &i.mem)).enumerate() {
             let start = clock::now();
-            let found = mem.get(self.key, self.hash, self.read);
+            let asked = if mem.is_empty() { None } else { Some(mem) };
+            let found = asked.and_then(|mem| mem.get(self.key, self.hash, self.read));
             let finding = finding(found.map(|(seq_type, value)| (seq_type, value.len())));
             let (active, entries, elapsed) = (n == 0, mem.len(), clock::since(start));
             self.steps.push(TraceStep::Memtable { active, entries, finding, elapsed });

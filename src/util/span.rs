@@ -15,7 +15,9 @@ macro_rules! span {
 macro_rules! span {
     ($name:literal $(, $field:ident = $value:expr)* $(,)?) => {{
         // Named, so that they are used with and without the feature.
-        let _ = || ($(&$value,)*);
+        let _ = || {
+            $(let _ = &$value;)*
+        };
         $crate::util::span::NoSpan
     }};
 }
