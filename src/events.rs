@@ -18,7 +18,8 @@ use crate::error::Error;
 /// Something that happened in a database.
 ///
 /// Where something begins, the event of its end follows, whether it succeeds or
-/// not. Events of different threads come in any order.
+/// not (but for a panic of the engine itself, which is told as `Poisoned`).
+/// Events of different threads come in any order.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
