@@ -39,6 +39,7 @@ mod engine {
     pub(crate) mod db;
     pub(crate) mod env;
     pub(crate) mod error;
+    pub(crate) mod events;
     pub(crate) mod filter;
     pub(crate) mod inspect;
     pub(crate) mod iterator;
@@ -54,8 +55,8 @@ mod engine {
     pub(crate) mod wal;
 }
 use engine::{
-    batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, filter,
-    inspect, iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util,
+    batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, events,
+    filter, inspect, iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util,
     version, wal,
 };
 
@@ -69,9 +70,14 @@ pub use config::{
 };
 pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
+pub use events::{Event, EventListener};
 pub use repair::{LostPart, RepairReport};
 pub use snapshot::{Snapshot, SnapshotView};
-pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
+pub use stats::trace::{BlockSource, BlockStep, FilterAnswer, Finding, GetTrace, TraceStep};
+pub use stats::{
+    CompactionStats, FamilyStats, Histogram, LevelStats, OperationStats, Operations, PinStats,
+    Pins, RecoveryCut, Stats,
+};
 pub use transaction::{Transaction, TransactionIter};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;

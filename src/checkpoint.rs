@@ -28,6 +28,7 @@ use crate::commit::Pipeline;
 use crate::db::Core;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
+use crate::util::span::span;
 use crate::version::filename::{self, FileKind, lock_path, log_path, table_path};
 use crate::version::set::begin_manifest;
 
@@ -38,6 +39,7 @@ const INCOMPLETE: &str = ".checkpoint-incomplete";
 const COPY_LEN: u64 = 2 << 20;
 
 pub(crate) fn checkpoint(core: &Core, to: &Path) -> Result<()> {
+    let _span = span!("checkpoint", to = to.display());
     let pipeline = core.pipeline()?;
     let env = &*core.context.env;
     let copy = Copy::begin(env, to)?;

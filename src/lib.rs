@@ -56,6 +56,7 @@ mod config;
 mod db;
 pub mod env;
 mod error;
+mod events;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -64,6 +65,8 @@ mod fuzzing;
 pub mod inspect;
 mod iterator;
 mod memtable;
+#[cfg(feature = "prometheus")]
+pub mod metrics;
 mod repair;
 mod snapshot;
 mod sstable;
@@ -82,9 +85,14 @@ pub use config::{
 };
 pub use db::{ColumnFamily, Cursor, Db, Iter, ReadPin};
 pub use error::{Error, ErrorKind, Result};
+pub use events::{Event, EventListener};
 pub use repair::{LostPart, RepairReport};
 pub use snapshot::{Snapshot, SnapshotView};
-pub use stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
+pub use stats::trace::{BlockSource, BlockStep, FilterAnswer, Finding, GetTrace, TraceStep};
+pub use stats::{
+    CompactionStats, FamilyStats, Histogram, LevelStats, OperationStats, Operations, PinStats,
+    Pins, RecoveryCut, Stats,
+};
 pub use transaction::{Transaction, TransactionIter};
 pub use types::key::SequenceNumber;
 pub use types::slice::Slice;

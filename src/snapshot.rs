@@ -9,22 +9,33 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::config::ReadOptions;
 use crate::db::{ColumnFamily, Cursor, Iter};
 use crate::error::{Error, Result};
+use crate::stats::PinStats;
 use crate::types::key::SequenceNumber;
 use crate::types::slice::Slice;
+use crate::util::clock;
 
 /// Why a snapshot of one database refuses to read another.
 pub(crate) const FOREIGN: &str = "the snapshot belongs to another database";
 
-/// The registered snapshots: sequence number and count.
+/// Those of one sequence number.
+#[derive(Debug)]
+struct Registered {
+    count: usize,
+    /// When the first of them was taken.
+    since: Instant,
+}
+
+/// The registered snapshots, by sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotList {
-    registered: Mutex<BTreeMap<SequenceNumber, usize>>,
+    registered: Mutex<BTreeMap<SequenceNumber, Registered>>,
 }
 
 impl SnapshotList {
@@ -35,7 +46,8 @@ impl SnapshotList {
     ) -> Registration {
         let mut registered = self.registered.lock();
         let sequence = sequence();
-        *registered.entry(sequence).or_default() += 1;
+        let first = || Registered { count: 0, since: clock::now() };
+        registered.entry(sequence).or_insert_with(first).count += 1;
         Registration { list: Arc::clone(self), sequence }
     }
 
@@ -44,8 +56,14 @@ impl SnapshotList {
         self.registered.lock().keys().copied().collect()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.registered.lock().values().sum()
+    pub(crate) fn stats(&self) -> PinStats {
+        let registered = self.registered.lock();
+        PinStats {
+            count: registered.values().map(|r| r.count).sum(),
+            bytes: 0,
+            // Numbers only grow with time.
+            oldest: registered.first_key_value().map(|(_, r)| clock::since(r.since)),
+        }
     }
 }
 
@@ -59,9 +77,9 @@ pub(crate) struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut registered = self.list.registered.lock();
-        if let Some(count) = registered.get_mut(&self.sequence) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(r) = registered.get_mut(&self.sequence) {
+            r.count -= 1;
+            if r.count == 0 {
                 registered.remove(&self.sequence);
             }
         }

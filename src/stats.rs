@@ -1,8 +1,17 @@
-//! Figures about a database, as plain structs.
+//! Figures about a database, as plain structs; how they are gathered is in
+//! `recorder.rs`.
+
+mod histogram;
+mod operations;
+pub(crate) mod recorder;
+pub(crate) mod trace;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use histogram::Histogram;
+pub use operations::{OperationStats, Operations};
 
 /// One level of a column family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +27,87 @@ pub struct LevelStats {
     pub deletes: u64,
 }
 
+/// Compactions into one level of a column family; of level 0, flushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionStats {
+    /// How many there were, without those that only moved tables.
+    pub count: u64,
+    /// Those that only moved tables.
+    pub moves: u64,
+    /// Bytes of the tables that went in; of flushes none.
+    pub bytes_read: u64,
+    /// Bytes of the tables that came out.
+    pub bytes_written: u64,
+    /// Entries that went in.
+    pub entries_read: u64,
+    /// Entries that were left out: overwritten, deleted, or deletions that hide
+    /// nothing any more.
+    pub entries_dropped: u64,
+    /// How long they took.
+    pub elapsed: Duration,
+}
+
+/// Things of one kind that readers hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PinStats {
+    /// How many.
+    pub count: usize,
+    /// Bytes that are kept for them alone.
+    pub bytes: u64,
+    /// For how long the oldest one has been held.
+    pub oldest: Option<Duration>,
+}
+
+/// What readers hold. The database itself has let go of views, memtables and
+/// tables that are counted here: age is the time since then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pins {
+    /// Snapshots and transactions. They keep old versions of keys, whose bytes
+    /// are not known.
+    pub snapshots: PinStats,
+    /// Past states of a column family: of cursors, iterators and read pins. Their
+    /// bytes are those of the memtables and tables below.
+    pub views: PinStats,
+    /// Memtables that were flushed: of views, and of slices from a time before
+    /// that. For a moment after a flush it is one even if nobody reads.
+    pub memtables: PinStats,
+    /// Tables that were removed: of views and slices.
+    pub tables: PinStats,
+    /// Cursors, those inside of iterators included (one for each end that was
+    /// moved). Not counted without [`statistics`](crate::Options::statistics).
+    pub cursors: u64,
+    /// Read pins. Not counted without [`statistics`](crate::Options::statistics).
+    pub read_pins: u64,
+}
+
+impl fmt::Display for Pins {
+    /// A line a kind of which there is any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            ("snapshots", &self.snapshots),
+            ("past views", &self.views),
+            ("flushed memtables", &self.memtables),
+            ("removed tables", &self.tables),
+        ];
+        for (name, PinStats { count, bytes, oldest }) in kinds {
+            if let Some(age) = oldest {
+                write!(f, "held: {count} {name}")?;
+                if *bytes > 0 {
+                    write!(f, " ({bytes} bytes)")?;
+                }
+                writeln!(f, ", the oldest for {:.1} s", age.as_secs_f64())?;
+            }
+        }
+        if self.cursors + self.read_pins > 0 {
+            writeln!(f, "held: {} cursors, {} read pins", self.cursors, self.read_pins)?;
+        }
+        Ok(())
+    }
+}
+
 /// One column family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,6 +116,8 @@ pub struct FamilyStats {
     pub name: String,
     /// L0 to L6.
     pub levels: Vec<LevelStats>,
+    /// Compactions, by the level that their outcome belongs to.
+    pub compactions: Vec<CompactionStats>,
     /// Memory reserved in the active memtable, in bytes.
     pub memtable_bytes: usize,
     /// Entries of the active memtable.
@@ -34,6 +126,25 @@ pub struct FamilyStats {
     pub immutable_memtables: usize,
     /// Bytes that compactions are due to rewrite.
     pub compaction_debt: u64,
+}
+
+impl FamilyStats {
+    /// A table of the compactions, if there were any.
+    fn fmt_compactions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let was_there = |c: &CompactionStats| c.count + c.moves > 0;
+        if !self.compactions.iter().any(was_there) {
+            return Ok(());
+        }
+        write!(f, "  into    count  moves    bytes read bytes written")?;
+        writeln!(f, "       entries       dropped    seconds")?;
+        for (n, c) in self.compactions.iter().enumerate().filter(|(_, c)| was_there(c)) {
+            let CompactionStats { count, moves, bytes_read, bytes_written, .. } = c;
+            write!(f, "  L{n}  {count:>8} {moves:>6} {bytes_read:>13} {bytes_written:>13}")?;
+            write!(f, " {:>13} {:>13}", c.entries_read, c.entries_dropped)?;
+            writeln!(f, " {:>10.3}", c.elapsed.as_secs_f64())?;
+        }
+        Ok(())
+    }
 }
 
 /// Where recovery met the end of what the log could give, and why.
@@ -70,6 +181,8 @@ impl fmt::Display for RecoveryCut {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
+    /// What was done, how often, and how long it took.
+    pub operations: Operations,
     /// One entry a column family.
     pub families: Vec<FamilyStats>,
     /// Sequence number of the last visible write.
@@ -94,10 +207,36 @@ pub struct Stats {
     pub block_cache_hits: u64,
     /// Lookups that did not.
     pub block_cache_misses: u64,
+    /// Bytes that the block cache holds.
+    pub block_cache_bytes: u64,
+    /// Bytes that it may hold.
+    pub block_cache_capacity: u64,
+    /// What readers hold.
+    pub pins: Pins,
+    /// Compactions under way.
+    pub compactions_running: usize,
+    /// Logs that are needed: a restart now would replay them.
+    pub logs: usize,
+    /// Files that are to be removed, and are not yet (a checkpoint may be using
+    /// their names).
+    pub files_to_delete: usize,
+    /// Why writes are refused, if a failure has made them.
+    pub poisoned: Option<String>,
+    /// Calls of event listeners that ended in a panic.
+    pub listener_panics: u64,
     /// The first damage that recovery met in the log when the database was
     /// opened: it stopped there or, as a salvage, skipped it. Normal after a
     /// power cut or a kill; nothing that was acknowledged as synced is lost so.
     pub recovery_cut: Option<RecoveryCut>,
+}
+
+impl Stats {
+    /// Which part of the lookups in the block cache found their block; none if
+    /// there was no lookup.
+    pub fn block_cache_hit_rate(&self) -> Option<f64> {
+        let lookups = self.block_cache_hits + self.block_cache_misses;
+        (lookups > 0).then(|| self.block_cache_hits as f64 / lookups as f64)
+    }
 }
 
 impl fmt::Display for Stats {
@@ -114,6 +253,7 @@ impl fmt::Display for Stats {
             writeln!(f, "  memtable: {memtable_entries} entries, {memtable_bytes} bytes")?;
             writeln!(f, "  waiting for flush: {immutable_memtables}")?;
             writeln!(f, "  compaction debt: {} bytes", family.compaction_debt)?;
+            family.fmt_compactions(f)?;
         }
         writeln!(f, "sequence: {}", self.sequence)?;
         writeln!(f, "snapshots: {}", self.snapshots)?;
@@ -132,6 +272,10 @@ impl fmt::Display for Stats {
             "block cache: {} hits, {} misses",
             self.block_cache_hits, self.block_cache_misses
         )?;
-        self.recovery_cut.iter().try_for_each(|cut| writeln!(f, "recovery was cut: {cut}"))
+        self.pins.fmt(f)?;
+        writeln!(f, "logs: {}; files to delete: {}", self.logs, self.files_to_delete)?;
+        self.poisoned.iter().try_for_each(|why| writeln!(f, "writes are refused: {why}"))?;
+        self.recovery_cut.iter().try_for_each(|cut| writeln!(f, "recovery was cut: {cut}"))?;
+        self.operations.fmt(f)
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 const RANKS: &[(&str, u32)] = &[
     // No I/O.
     ("error", 0),
+    ("events", 0),
     ("config", 0),
     ("types", 0),
     ("util", 0),

@@ -90,6 +90,11 @@ impl BlockCache {
         self.blocks.get(&key)
     }
 
+    /// Whether a [`get`](Self::get) would find the block. Counts as no lookup.
+    pub(crate) fn contains(&self, key: BlockKey) -> bool {
+        self.blocks.contains_key(&key)
+    }
+
     pub(crate) fn insert(&self, key: BlockKey, block: Pinned) {
         self.blocks.insert(key, block);
     }

@@ -34,6 +34,11 @@ impl Failure {
         }
     }
 
+    /// The first failure, if there was one.
+    pub(crate) fn cause(&self) -> Option<&Error> {
+        self.cause.get().map(|cause| &**cause)
+    }
+
     #[inline]
     pub(crate) fn is_set(&self) -> bool {
         self.cause.get().is_some()

@@ -27,6 +27,7 @@ mod copying;
 mod flushing;
 mod retention;
 mod settled;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod unfinished;
@@ -34,6 +35,7 @@ mod unfinished;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -45,8 +47,11 @@ use crate::commit::sync::GroupSync;
 use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::env::WalRange;
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::memtable::{ArenaRange, Entry, MemTable, MemTablePool};
+use crate::stats::recorder::{Counter, Operation, Recorder};
 use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
+use crate::util::clock;
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
@@ -191,6 +196,8 @@ pub(crate) struct PipelineParts {
     pub(crate) failure: Arc<Failure>,
     /// Called when a memtable became immutable. Must not block.
     pub(crate) flush_due: Box<dyn FlushDue>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) events: Arc<Events>,
 }
 
 /// Tells the background that there is a memtable to flush.
@@ -211,6 +218,8 @@ pub(crate) struct Pipeline {
     mems: Arc<MemTablePool>,
     failure: Arc<Failure>,
     flush_due: Box<dyn FlushDue>,
+    recorder: Arc<Recorder>,
+    events: Arc<Events>,
 }
 
 /// What a write holds between reserve and publish.
@@ -249,6 +258,8 @@ impl Pipeline {
             mems: parts.mems,
             failure: parts.failure,
             flush_due: parts.flush_due,
+            recorder: parts.recorder,
+            events: parts.events,
         }
     }
 
@@ -270,7 +281,10 @@ impl Pipeline {
         if o.no_slowdown && self.stall.active() {
             return Err(Error::WouldStall);
         }
-        self.stall.pay(c.payload_len());
+        let timer = self.recorder.start(Operation::Write);
+        if let Some(delay) = self.stall.pay(c.payload_len()) {
+            self.recorder.record(Operation::Stall, delay);
+        }
         let mut r = self.reserve(c, o)?;
         let unfinished = Unfinished(self);
         if let Some((log, range)) = r.log {
@@ -284,6 +298,8 @@ impl Pipeline {
         if o.sync {
             self.sync_to(r.last)?;
         }
+        timer.add(Counter::EntriesWritten, u64::from(c.count()));
+        timer.add(Counter::BytesWritten, c.payload_len() as u64);
         Ok(r.last)
     }
 
@@ -313,6 +329,21 @@ impl Pipeline {
     }
 
     fn reserve<C: Commit>(&self, c: &C, o: &WriteOptions) -> Result<Reserved> {
+        let mut stopped = None;
+        let reserved = self.reserve_or_wait(c, o, &mut stopped);
+        if let Some(since) = stopped {
+            self.went_on(since);
+        }
+        reserved
+    }
+
+    /// `stopped` is set when there is no room, and the write has to wait.
+    fn reserve_or_wait<C: Commit>(
+        &self,
+        c: &C,
+        o: &WriteOptions,
+        stopped: &mut Option<Instant>,
+    ) -> Result<Reserved> {
         // Before the lock, so that it is dropped after it.
         let unfinished;
         let mut attempt = 0;
@@ -344,6 +375,10 @@ impl Pipeline {
             }
             if o.no_slowdown {
                 return Err(Error::WouldStall);
+            }
+            if stopped.is_none() {
+                *stopped = Some(MutexGuard::unlocked(&mut state, || self.stops()));
+                continue;
             }
             self.room.wait(&mut state);
         }
@@ -516,9 +551,11 @@ impl Pipeline {
             let state = self.state.lock();
             state.logs.iter().filter(|l| !l.synced).map(|l| Arc::clone(&l.writer)).collect()
         };
+        let start = clock::now();
         for log in &logs {
             log.sync()?;
         }
+        self.recorder.record(Operation::Sync, clock::since(start));
         let mut state = self.state.lock();
         for log in &mut state.logs {
             // A log may be left out next time only if it was whole this time.

@@ -10,6 +10,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::util::span::span;
+
 /// What is owed before somebody sleeps.
 const SLEEP_NANOS_MIN: u64 = 500_000;
 /// The longest single delay.
@@ -63,24 +65,32 @@ impl Stall {
         self.nanos_per_kib.load(Ordering::Relaxed) > 0
     }
 
-    /// Pays for a write of `bytes`.
+    /// Pays for a write of `bytes`; returns how long that took, if it did.
     #[inline]
-    pub(crate) fn pay(&self, bytes: usize) {
+    pub(crate) fn pay(&self, bytes: usize) -> Option<Duration> {
         let price = self.nanos_per_kib.load(Ordering::Relaxed);
-        if price > 0 {
-            self.pay_slow(bytes, price);
-        }
+        if price > 0 { self.pay_slow(bytes, price) } else { None }
     }
 
     #[cold]
-    fn pay_slow(&self, bytes: usize, price: u64) {
+    fn pay_slow(&self, bytes: usize, price: u64) -> Option<Duration> {
         let due = (bytes as u64).saturating_mul(price) / 1024;
         let owed = self.owed_nanos.fetch_add(due, Ordering::Relaxed) + due;
-        if owed >= SLEEP_NANOS_MIN {
-            let nanos = self.owed_nanos.swap(0, Ordering::Relaxed).min(SLEEP_NANOS_MAX);
-            std::thread::sleep(Duration::from_nanos(nanos));
-            self.slept_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if owed < SLEEP_NANOS_MIN {
+            return None;
         }
+        let nanos = self.owed_nanos.swap(0, Ordering::Relaxed).min(SLEEP_NANOS_MAX);
+        let delay = Duration::from_nanos(nanos);
+        let _span = span!("stall");
+        std::thread::sleep(delay);
+        self.waited(delay);
+        Some(delay)
+    }
+
+    /// A writer waited so long.
+    pub(crate) fn waited(&self, delay: Duration) {
+        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        self.slept_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Time that writers have been delayed so far.
@@ -106,17 +116,16 @@ mod tests {
     #[test]
     fn debts_gather_until_they_are_worth_a_sleep() {
         let stall = Stall::default();
-        stall.pay(1 << 20);
+        assert_eq!(stall.pay(1 << 20), None);
         assert_eq!(stall.slept(), Duration::ZERO);
         stall.set(Pressure { memtables: 1.0, ..Pressure::default() });
         assert!(stall.active());
-        stall.pay(100);
+        assert_eq!(stall.pay(100), None);
         assert_eq!(stall.slept(), Duration::ZERO);
-        for _ in 0..10 {
-            stall.pay(100);
-        }
-        assert!(stall.slept() >= Duration::from_nanos(SLEEP_NANOS_MIN));
-        stall.pay(1 << 30);
+        let paid: Duration = (0..10).filter_map(|_| stall.pay(100)).sum();
+        assert!(paid >= Duration::from_nanos(SLEEP_NANOS_MIN));
+        assert_eq!(stall.slept(), paid);
+        assert!(stall.pay(1 << 30).is_some());
         assert!(stall.slept() < Duration::from_millis(20));
     }
 }

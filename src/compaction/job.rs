@@ -22,6 +22,15 @@ pub(crate) struct Outcome {
     pub(crate) outputs: Vec<Arc<FileMeta>>,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
+    pub(crate) entries_read: u64,
+}
+
+impl Outcome {
+    /// Entries that no output has.
+    pub(crate) fn entries_dropped(&self) -> u64 {
+        let written: u64 = self.outputs.iter().map(|f| f.entries).sum();
+        self.entries_read.saturating_sub(written)
+    }
 }
 
 /// Where the outputs of a job on `inputs`, which are live, come from. What the
@@ -71,6 +80,7 @@ pub(crate) fn run(
     };
     Ok(Outcome {
         bytes_read: plan.input_bytes(),
+        entries_read: plan.files().map(|f| f.entries).sum(),
         bytes_written: outputs.iter().map(|f| f.size).sum(),
         outputs,
     })
@@ -89,11 +99,7 @@ fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<File
     let Some(error) = failed else {
         return Ok(outputs);
     };
-    for file in outputs {
-        // Best effort: what stays is removed at the next open.
-        let path = crate::version::table_path(&shared.context.dir, file.number);
-        let _ = shared.context.env.remove(&path);
-    }
+    outputs.iter().for_each(|file| shared.context.discard(file.number));
     Err(error)
 }
 

@@ -9,6 +9,7 @@ use crate::cache::BlockCache;
 use crate::config::{ColumnFamilyOptions, ReadMode, VerifyChecksums};
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::events::{Event, Events};
 use crate::sstable::format::Properties;
 use crate::sstable::{Origin, Table, TableBuilder, TableOptions, TableReadOptions};
 use crate::types::key::InternalKeyRef;
@@ -27,6 +28,7 @@ pub(crate) struct TableContext {
     pub(crate) verify: VerifyChecksums,
     pub(crate) read_mode: ReadMode,
     pub(crate) direct_io_writes: bool,
+    pub(crate) events: Arc<Events>,
     /// The next file number, shared with the logs and the manifest.
     pub(crate) next_file: Arc<AtomicU64>,
     /// Set when the database closes: long jobs give up.
@@ -57,6 +59,15 @@ impl TableContext {
         Ok(Arc::new(table))
     }
 
+    /// Removes a finished table that nothing names; best effort: what stays is
+    /// removed by the next open.
+    pub(crate) fn discard(&self, number: u64) {
+        let path = table_path(&self.dir, number);
+        if self.env.remove(&path).is_ok() {
+            self.events.tell(|| Event::TableDeleted { number, path: &path });
+        }
+    }
+
     /// Whether the job should give up.
     pub(crate) fn check_cancelled(&self) -> Result<()> {
         // Relaxed: a flag; nothing is published through it.
@@ -78,6 +89,7 @@ pub(crate) struct OutputWriter<'a> {
     context: &'a TableContext,
     options: TableOptions,
     origin: &'a Origin,
+    level: usize,
     target_bytes: u64,
     current: Option<(u64, TableBuilder)>,
     finished: Vec<Arc<FileMeta>>,
@@ -100,7 +112,8 @@ impl<'a> OutputWriter<'a> {
             point_index: (family.point_index && nothing_below).then_some(POINT_INDEX_PARTS),
             block_bytes: family.block_bytes,
         };
-        OutputWriter { context, options, origin, target_bytes, current: None, finished: vec![] }
+        let (current, finished) = (None, vec![]);
+        OutputWriter { context, options, origin, level, target_bytes, current, finished }
     }
 
     /// Whether the current table is full: the next user key starts another.
@@ -163,6 +176,14 @@ impl<'a> OutputWriter<'a> {
         }
         // Fresh, so nobody has set it.
         let _ = meta.table.set(table);
+        self.context.events.tell(|| Event::TableCreated {
+            family: &self.origin.family_name,
+            level: self.level,
+            number,
+            path: meta.table().path(),
+            bytes: meta.size,
+            entries: meta.entries,
+        });
         self.finished.push(Arc::new(meta));
         Ok(())
     }
@@ -182,11 +203,10 @@ impl Drop for OutputWriter<'_> {
     /// A job that failed leaves no file behind; what cannot be removed now is
     /// removed at the next open.
     fn drop(&mut self) {
-        let unfinished = self.current.take().map(|(number, _)| number);
-        let numbers = self.finished.iter().map(|f| f.number).chain(unfinished);
-        for number in numbers {
+        if let Some((number, _)) = self.current.take() {
             let _ = self.context.env.remove(&table_path(&self.context.dir, number));
         }
+        self.finished.iter().for_each(|file| self.context.discard(file.number));
     }
 }
 
@@ -206,6 +226,7 @@ mod tests {
             verify: VerifyChecksums::FirstTouch,
             read_mode: ReadMode::Mmap,
             direct_io_writes: false,
+            events: Arc::default(),
             next_file: Arc::new(AtomicU64::new(7)),
             cancelled: AtomicBool::new(false),
         };

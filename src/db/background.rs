@@ -7,23 +7,20 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::commit::{FlushDue, Pressure};
 use crate::compaction::picker::targets::compaction_debt;
 use crate::compaction::picker::{self, CompactionPlan, InFlight, RangePick};
-use crate::compaction::{flush, job};
 use crate::config::LEVELS;
 use crate::db::Core;
 use crate::db::column_family::Family;
-use crate::db::core::count;
 use crate::error::{Error, Result};
-use crate::sstable::Origin;
-use crate::util::priority;
+use crate::events::Event;
+use crate::util::{clock, priority};
 use crate::version::Version;
-use crate::version::edit::{FamilyEdit, VersionEdit};
-use crate::version::super_version::Immutable;
 
 const LAST: usize = LEVELS - 1;
 /// L0 files, as multiples of the trigger, at which writers begin to be slowed
@@ -51,6 +48,9 @@ struct State {
     running: Vec<Running>,
 }
 
+/// Since when writers are slowed, if they are.
+type Pricing = Option<Instant>;
+
 /// Wakes the threads and those who wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
@@ -59,7 +59,7 @@ pub(crate) struct Scheduler {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held from the look at the tree to the price that follows from it: an
     /// older look must not have the last word.
-    pricing: Mutex<()>,
+    pricing: Mutex<Pricing>,
 }
 
 /// A manual compaction at work: no other is picked, and the scheduler does not
@@ -87,6 +87,11 @@ impl Scheduler {
     pub(crate) fn notify(&self) {
         self.state.lock().generation += 1;
         self.changed.notify_all();
+    }
+
+    /// Compactions that run.
+    pub(crate) fn running(&self) -> usize {
+        self.state.lock().running.len()
     }
 
     fn generation(&self) -> u64 {
@@ -175,6 +180,7 @@ fn spawn(
         loop {
             let seen = own.scheduler.generation();
             let more = own.failure.check().and_then(|()| own.guarded(work));
+            own.tell_failure();
             if !matches!(more, Ok(true)) && !own.scheduler.sleep(seen) {
                 return;
             }
@@ -237,47 +243,6 @@ impl Core {
         self.update_pressure();
         self.scheduler.change(|state| state.flushing = false);
         result.map(|()| true)
-    }
-
-    fn flush_one(&self, family: &Family, imm: Immutable) -> Result<()> {
-        let pipeline = self.pipeline()?;
-        let id = imm.mem.id();
-        // Invariant 4 of the pipeline.
-        pipeline.wait_visible(imm.last_sequence)?;
-        pipeline.sync_to(imm.last_sequence)?;
-        let snapshots = self.snapshots.sequences();
-        let origin = Origin {
-            family: family.id(),
-            family_name: family.name().into(),
-            covers_seq: imm.last_sequence,
-            ..Origin::default()
-        };
-        let alone = !flush::overlaps(&imm.mem, &family.view().cell().acquire().version);
-        let options = family.options();
-        let file = flush::flush(&self.context, options, &origin, &imm.mem, snapshots, alone)?;
-        let log_number = pipeline.log_needed_without(family.id(), id);
-        let mut edit = FamilyEdit::new(family.id());
-        edit.flushed_sequence = Some(imm.last_sequence);
-        edit.added = file.iter().map(|f| (0, Arc::clone(f))).collect();
-        let whole = VersionEdit {
-            log_number: Some(log_number),
-            last_sequence: Some(imm.last_sequence),
-            ..VersionEdit::default()
-        };
-        match self.install(family, edit, Some((id, whole))) {
-            Ok(()) => {}
-            // Dropped meanwhile: its data is to vanish.
-            Err(Error::InvalidArgument(_)) => {
-                self.unlink(file.iter().map(|f| f.number));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        pipeline.flushed(family.id(), id, log_number);
-        count(&self.counters.flushes, 1);
-        count(&self.counters.flush_bytes, file.map_or(0, |f| f.size));
-        self.purge.retire(imm.mem);
-        Ok(())
     }
 
     /// Runs the most urgent compaction; `false` when none is due.
@@ -348,39 +313,10 @@ impl Core {
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    fn merge_and_install(
-        &self,
-        family: &Family,
-        plan: &CompactionPlan,
-        version: &Arc<Version>,
-    ) -> Result<()> {
-        let mut edit = plan.edit(family.id());
-        if plan.trivial_move {
-            count(&self.counters.trivial_moves, 1);
-            return ignore_dropped(self.install(family, edit, None));
-        }
-        let snapshots = self.snapshots.sequences();
-        let threads = self.options.max_subcompactions;
-        let (options, name) = (family.options(), (family.id(), family.name()));
-        let outcome = job::run(&self.context, options, name, plan, version, &snapshots, threads)?;
-        edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
-        if let Err(error) = self.install(family, edit, None) {
-            if matches!(error, Error::InvalidArgument(_)) {
-                self.unlink(outcome.outputs.iter().map(|f| f.number));
-            }
-            return ignore_dropped(Err(error));
-        }
-        self.unlink(plan.files().map(|f| f.number));
-        count(&self.counters.compactions, 1);
-        count(&self.counters.compaction_bytes_read, outcome.bytes_read);
-        count(&self.counters.compaction_bytes_written, outcome.bytes_written);
-        Ok(())
-    }
-
     /// Tells writers how far the background is behind.
     pub(crate) fn update_pressure(&self) {
         let Some(pipeline) = &self.pipeline else { return };
-        let _pricing = self.scheduler.pricing.lock();
+        let mut slowed_since = self.scheduler.pricing.lock();
         let mut worst = Pressure::default();
         for family in self.families() {
             let (view, o) = (family.view(), family.options());
@@ -400,6 +336,29 @@ impl Core {
             worst.debt = worst.debt.max(between(debt, DEBT_SLOW, DEBT_SLOWEST));
         }
         pipeline.stall.set(worst);
+        let change = match (*slowed_since, pipeline.stall.active()) {
+            (None, true) => {
+                *slowed_since = Some(clock::now());
+                Some(Event::StallBegin)
+            }
+            (Some(since), false) => {
+                *slowed_since = None;
+                Some(Event::StallEnd { elapsed: clock::since(since) })
+            }
+            _ => None,
+        };
+        drop(slowed_since);
+        if let Some(event) = change {
+            self.context.events.tell(|| event);
+        }
+    }
+
+    /// The database closes: nobody is slowed any more.
+    pub(crate) fn end_stall(&self) {
+        let since = self.scheduler.pricing.lock().take();
+        if let Some(since) = since {
+            self.context.events.tell(|| Event::StallEnd { elapsed: clock::since(since) });
+        }
     }
 
     /// Returns when nothing runs and nothing is due.
@@ -519,13 +478,5 @@ impl Core {
                 Some(Some((*plan, Arc::clone(&state.current))))
             }
         }
-    }
-}
-
-/// A family dropped under a job: the job's work is void, nothing is wrong.
-fn ignore_dropped(result: Result<()>) -> Result<()> {
-    match result {
-        Err(Error::InvalidArgument(_)) => Ok(()),
-        other => other,
     }
 }

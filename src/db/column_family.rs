@@ -5,13 +5,16 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::batch::WriteBatch;
 use crate::commit::Single;
-use crate::config::{ColumnFamilyOptions, WriteOptions};
+use crate::config::{ColumnFamilyOptions, LEVELS, WriteOptions};
 use crate::db::Handle;
 use crate::db::read::DROPPED;
 use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
+use crate::stats::CompactionStats;
 use crate::types::key::{SequenceNumber, ValueType};
 use crate::version::super_version::{ReadGuard, SuperVersion};
 use crate::version::view::View;
@@ -23,6 +26,8 @@ pub(crate) struct Family {
     name: String,
     options: ColumnFamilyOptions,
     view: Arc<View>,
+    /// By the level that the outcome belongs to.
+    compactions: [Mutex<CompactionStats>; LEVELS],
     dropped: AtomicBool,
 }
 
@@ -33,7 +38,9 @@ impl Family {
         options: ColumnFamilyOptions,
         view: Arc<View>,
     ) -> Arc<Family> {
-        Arc::new(Family { id, name: name.into(), options, view, dropped: AtomicBool::new(false) })
+        let (name, compactions, dropped) =
+            (name.into(), Default::default(), AtomicBool::new(false));
+        Arc::new(Family { id, name, options, view, compactions, dropped })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -51,6 +58,16 @@ impl Family {
     #[inline]
     pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
+    }
+
+    /// Adds to the figures about compactions into a level.
+    pub(crate) fn count_compaction(&self, level: usize, add: impl FnOnce(&mut CompactionStats)) {
+        add(&mut self.compactions[level].lock());
+    }
+
+    /// Figures about compactions, by the level that they went into.
+    pub(crate) fn compactions(&self) -> Vec<CompactionStats> {
+        self.compactions.iter().map(|level| *level.lock()).collect()
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 //! several of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -15,13 +15,15 @@ use crate::db::column_family::Family;
 use crate::db::purge::PurgeThread;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::snapshot::SnapshotList;
-use crate::stats::{FamilyStats, LevelStats, RecoveryCut, Stats};
+use crate::stats::recorder::{Counter, Recorder};
+use crate::stats::{FamilyStats, LevelStats, PinStats, Pins, RecoveryCut, Stats};
 use crate::types::key::SequenceNumber;
-use crate::version::Version;
 use crate::version::edit::{FAMILIES_MAX, FamilyEdit, VersionEdit};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
+use crate::version::{FileMeta, Version};
 
 /// Counts since the database was opened. All orderings are relaxed: figures.
 #[derive(Debug, Default)]
@@ -64,6 +66,9 @@ pub(crate) struct Core {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) purge: PurgeThread,
     pub(crate) counters: Counters,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Whether listeners were told of the failure.
+    pub(crate) failure_told: AtomicBool,
     /// `None` in a database opened read-only, and once it is closed.
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
     /// Serialises closing, flushing at close, and family changes.
@@ -131,7 +136,8 @@ impl Core {
             ..VersionEdit::default()
         };
         self.apply(versions, edit, |_| ())?;
-        let view = View::new(Arc::clone(&mem), Vec::new(), Arc::default(), self.purge.clone());
+        let (purge, recorder) = (self.purge.clone(), Arc::clone(&self.recorder));
+        let view = View::new(Arc::clone(&mem), Vec::new(), Arc::default(), purge, recorder);
         let family = Family::new(id, name, options.clone(), Arc::new(view));
         let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
         pipeline.add_family(id, writer);
@@ -152,19 +158,27 @@ impl Core {
         // The drop must not become durable before the writes that came before it.
         pipeline.sync_to(pipeline.visible())?;
         let versions = self.versions.lock();
-        let files: Vec<u64> = versions
+        let files: Vec<Arc<FileMeta>> = versions
             .family(family.id())
-            .map(|f| f.current.all_files().map(|(_, f)| f.number).collect())
+            .map(|f| f.current.all_files().map(|(_, f)| Arc::clone(f)).collect())
             .unwrap_or_default();
         let edit = VersionEdit { families_dropped: vec![family.id()], ..VersionEdit::default() };
         self.apply(versions, edit, |_| family.mark_dropped())?;
         pipeline.remove_family(family.id());
         self.families.write().retain(|f| f.id() != family.id());
-        self.unlink(files);
+        self.unlink_live(files.iter());
         // What slowed the writers may have gone with it.
         self.update_pressure();
         self.scheduler.notify();
         Ok(())
+    }
+
+    /// Unlinks tables that were part of the database, which readers may hold.
+    pub(crate) fn unlink_live<'a>(&self, files: impl Iterator<Item = &'a Arc<FileMeta>> + Clone) {
+        for file in files.clone() {
+            self.purge.pinned.table(file.size, file.table().watch());
+        }
+        self.unlink(files.map(|f| f.number));
     }
 
     /// Unlinks tables that the durable manifest no longer names.
@@ -238,11 +252,13 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let c = &self.counters;
+        let (c, cache) = (&self.counters, &self.context.cache);
+        let snapshots = self.snapshots.stats();
         Stats {
+            operations: self.recorder.operations(),
             families: self.families().iter().map(|f| family_stats(f)).collect(),
             sequence: self.visible(),
-            snapshots: self.snapshots.count(),
+            snapshots: snapshots.count,
             flushes: figure(&c.flushes),
             flush_bytes: figure(&c.flush_bytes),
             compactions: figure(&c.compactions),
@@ -250,9 +266,43 @@ impl Core {
             compaction_bytes_read: figure(&c.compaction_bytes_read),
             compaction_bytes_written: figure(&c.compaction_bytes_written),
             stalled: self.pipeline.as_ref().map(|p| p.stall.slept()).unwrap_or_default(),
-            block_cache_hits: self.context.cache.hits(),
-            block_cache_misses: self.context.cache.misses(),
+            block_cache_hits: cache.hits(),
+            block_cache_misses: cache.misses(),
+            block_cache_bytes: cache.bytes(),
+            block_cache_capacity: cache.capacity(),
+            pins: self.pins(snapshots),
+            compactions_running: self.scheduler.running(),
+            logs: self.pipeline.as_ref().map_or(0, Pipeline::logs),
+            files_to_delete: self.purge.files_waiting(),
+            poisoned: self.failure.cause().map(Error::to_string),
+            listener_panics: self.context.events.panics(),
             recovery_cut: self.recovery_cut.clone(),
+        }
+    }
+
+    fn pins(&self, snapshots: PinStats) -> Pins {
+        let [views, memtables, tables] = self.purge.pinned.stats();
+        // What ends is looked at first: it is never more than what began.
+        let open = |began: Counter, ended: Counter| {
+            let ended = self.recorder.total(ended);
+            self.recorder.total(began).saturating_sub(ended)
+        };
+        Pins {
+            snapshots,
+            views,
+            memtables,
+            tables,
+            cursors: open(Counter::CursorsOpened, Counter::CursorsClosed),
+            read_pins: open(Counter::ReadPinsTaken, Counter::ReadPinsReleased),
+        }
+    }
+
+    /// Tells listeners of the failure, if there is one and they do not know.
+    pub(crate) fn tell_failure(&self) {
+        let Some(cause) = self.failure.cause() else { return };
+        // Relaxed: whoever sets it tells, and nothing else depends on it.
+        if !self.failure_told.swap(true, Ordering::Relaxed) {
+            self.context.events.tell(|| Event::Poisoned { cause });
         }
     }
 
@@ -280,6 +330,7 @@ impl Core {
         // Relaxed: a flag; the joins below order everything.
         self.context.cancelled.store(true, Ordering::Relaxed);
         self.scheduler.shutdown();
+        self.end_stall();
         let done = saved.and(synced);
         if done.is_ok() {
             // A failure costs the next open some time and nobody any data: all
@@ -287,6 +338,7 @@ impl Core {
             let _ = self.leave_nothing_to_replay(pipeline, last);
         }
         pipeline.shutdown_pool();
+        self.tell_failure();
         done
     }
 
@@ -321,6 +373,7 @@ fn family_stats(family: &Family) -> FamilyStats {
     FamilyStats {
         name: family.name().into(),
         levels: (0..crate::config::LEVELS).map(level).collect(),
+        compactions: family.compactions(),
         memtable_bytes: super_version.mem.used(),
         memtable_entries: super_version.mem.len(),
         immutable_memtables: super_version.imms.len(),

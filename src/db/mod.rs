@@ -4,13 +4,16 @@
 //! threads hold the core, not a handle, so dropping the last handle closes.
 //!
 //! Lock order, outermost first: the commit lock; the version set; a family's
-//! view. The scheduler's and the purge queue's locks are leaves: nothing is
-//! taken under them.
+//! view. The locks of the scheduler, of the purge queue and of the figures are
+//! leaves: nothing is taken under them.
 
 mod background;
 mod column_family;
 mod core;
+mod explain;
+mod jobs;
 mod open;
+mod pins;
 mod purge;
 mod read;
 mod read_only;

@@ -28,9 +28,12 @@ use crate::db::purge::{Purge, PurgeThread};
 use crate::db::recovery;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::memtable::MemTablePool;
 use crate::snapshot::SnapshotList;
+use crate::stats::recorder::Recorder;
 use crate::types::key::SequenceNumber;
+use crate::util::span::span;
 use crate::version::edit::VersionEdit;
 use crate::version::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
 use crate::version::set::VersionSet;
@@ -39,6 +42,7 @@ use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
+    let _span = span!("open", path = path.display());
     options.validate()?;
     let env = &options.env;
     if options.create_if_missing {
@@ -124,6 +128,7 @@ pub(crate) fn table_context(path: &Path, options: &Options) -> TableContext {
         verify: options.verify_checksums,
         read_mode: options.read_mode,
         direct_io_writes: options.direct_io_writes,
+        events: Arc::new(Events::new(options.listeners.clone())),
         next_file: Arc::default(),
         cancelled: AtomicBool::new(false),
     }
@@ -157,10 +162,12 @@ impl Opening<'_> {
             ..VersionEdit::default()
         })?;
         let mems = Arc::new(MemTablePool::default());
-        let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems));
+        let events = Arc::clone(&self.context.events);
+        let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems), Arc::clone(&events));
         purge.unlink(self.garbage(&names, log.number()));
         let failure = Arc::new(Failure::default());
         let scheduler = Arc::new(Scheduler::default());
+        let recorder = Arc::new(Recorder::new(options.statistics));
         let pipeline = Pipeline::new(PipelineParts {
             last_sequence: recovered.last_sequence,
             log,
@@ -168,8 +175,10 @@ impl Opening<'_> {
             mems,
             failure: Arc::clone(&failure),
             flush_due: Box::new(Waker(Arc::clone(&scheduler))),
+            recorder: Arc::clone(&recorder),
+            events,
         });
-        let families = self.open_families(&pipeline, &purge)?;
+        let families = self.open_families(&pipeline, &purge, &recorder)?;
         let core = Arc::new(Core {
             context: self.context,
             options: options.clone(),
@@ -183,6 +192,8 @@ impl Opening<'_> {
             scheduler,
             purge,
             counters: Counters::default(),
+            recorder,
+            failure_told: AtomicBool::new(false),
             lock: Mutex::new(Some(self.lock)),
             admin: Mutex::default(),
         });
@@ -207,13 +218,18 @@ impl Opening<'_> {
         Ok((pool, log))
     }
 
-    fn open_families(&self, pipeline: &Pipeline, purge: &Arc<Purge>) -> Result<Vec<Arc<Family>>> {
+    fn open_families(
+        &self,
+        pipeline: &Pipeline,
+        purge: &Arc<Purge>,
+        recorder: &Arc<Recorder>,
+    ) -> Result<Vec<Arc<Family>>> {
         let mut families = Vec::new();
         for state in self.versions.families() {
             let options = state.options_or(&self.options.default_column_family);
             let mem = pipeline.first_memtable(options, &state.current)?;
-            let version = Arc::clone(&state.current);
-            let view = View::new(Arc::clone(&mem), Vec::new(), version, purge.clone());
+            let (version, recorder) = (Arc::clone(&state.current), Arc::clone(recorder));
+            let view = View::new(Arc::clone(&mem), Vec::new(), version, purge.clone(), recorder);
             let family = Family::new(state.id, &state.name, options.clone(), Arc::new(view));
             let writer = FamilyWriter::new(options.clone(), Arc::clone(family.view()), mem);
             pipeline.add_family(state.id, writer);

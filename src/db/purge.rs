@@ -12,15 +12,18 @@
 //! lock, while it holds the queue's.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::db::pins::PinTracker;
 use crate::env::Env;
+use crate::events::{Event, Events};
 use crate::memtable::{MemTable, MemTablePool};
+use crate::version::filename::{self, FileKind};
 use crate::version::super_version::{Graveyard, SuperVersion, collect};
 
 /// While something waits for its epoch to pass, how often the collector is
@@ -60,6 +63,9 @@ impl State {
 pub(crate) struct Purge {
     env: Arc<dyn Env>,
     pool: Arc<MemTablePool>,
+    events: Arc<Events>,
+    /// What readers still hold of what was given up.
+    pub(super) pinned: PinTracker,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -112,8 +118,19 @@ impl Graveyard for Purge {
 }
 
 impl PurgeThread {
-    pub(crate) fn start(env: Arc<dyn Env>, pool: Arc<MemTablePool>) -> PurgeThread {
-        let purge = Arc::new(Purge { env, pool, state: Mutex::default(), changed: Condvar::new() });
+    pub(crate) fn start(
+        env: Arc<dyn Env>,
+        pool: Arc<MemTablePool>,
+        events: Arc<Events>,
+    ) -> PurgeThread {
+        let purge = Arc::new(Purge {
+            env,
+            pool,
+            events,
+            pinned: PinTracker::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let own = Arc::clone(&purge);
         let thread = std::thread::Builder::new().name("aidb-purge".into()).spawn(move || own.run());
         // Without a thread everything still works; memory returns at close.
@@ -194,8 +211,13 @@ impl Purge {
     ) {
         for file in files {
             // Best effort: what stays is removed at the next open.
-            let _ = self.env.remove(file);
+            if self.env.remove(file).is_ok() {
+                self.tell_deleted(file);
+            }
         }
+        // Only readers hold others: nobody can begin to.
+        let held = super_versions.iter().filter(|sv| Arc::strong_count(sv) > 1);
+        held.for_each(|super_version| self.pinned.view(super_version));
         for super_version in super_versions.into_iter().filter_map(Arc::into_inner) {
             let imms = super_version.imms.into_iter().map(|imm| imm.mem);
             for mem in imms.chain([super_version.mem]) {
@@ -203,8 +225,23 @@ impl Purge {
             }
         }
         for mem in mems {
+            if Arc::strong_count(&mem) > 1 {
+                self.pinned.memtable(&mem);
+            }
             self.pool.give_back(mem);
         }
+    }
+
+    fn tell_deleted(&self, file: &Path) {
+        let name = file.file_name().and_then(|name| name.to_str());
+        if let Some(FileKind::Table(number)) = name.and_then(filename::parse_file_name) {
+            self.events.tell(|| Event::TableDeleted { number, path: file });
+        }
+    }
+
+    /// Files that wait for being unlinked.
+    pub(crate) fn files_waiting(&self) -> usize {
+        self.state.lock().files.len()
     }
 }
 
@@ -221,13 +258,13 @@ mod tests {
             ["/table".into()]
         };
         let exists = || env.exists("/table".as_ref()).unwrap();
-        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default());
+        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default());
         let held = thread.hold_files();
         thread.unlink(file());
         thread.shutdown();
         assert!(exists(), "the thread ended, and left the file alone");
         drop(held);
-        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default());
+        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default());
         let (one, other) = (thread.hold_files(), thread.hold_files());
         thread.unlink(file());
         drop(one);
@@ -238,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_its_handle() {
-        let thread = PurgeThread::start(Arc::new(SimEnv::new()), Arc::default());
+        let thread = PurgeThread::start(Arc::new(SimEnv::new()), Arc::default(), Arc::default());
         let purge = Arc::clone(&thread);
         drop(thread);
         // The thread's own reference is gone.

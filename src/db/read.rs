@@ -19,6 +19,7 @@ use crate::db::ColumnFamily;
 use crate::error::{Error, Result};
 use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
+use crate::stats::recorder::{Counter, Operation, Timer};
 use crate::types::key::{SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
 use crate::version::FileMeta;
@@ -39,8 +40,11 @@ impl ColumnFamily {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
+        let timer = super_version.recorder.start(Operation::Get);
         let read = SeqType::for_read(self.visible());
-        Ok(super_version.get(key.as_ref(), read)?.map(Found::into_slice))
+        let found = super_version.get(key.as_ref(), read)?;
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        Ok(found.map(Found::into_slice))
     }
 
     /// Calls `f` with the value of `key`, in place: no copy, no reference
@@ -63,13 +67,20 @@ impl ColumnFamily {
     ) -> Result<Option<R>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
+        let timer = super_version.recorder.start(Operation::Get);
         let read = SeqType::for_read(self.visible());
-        Ok(super_version.get(key.as_ref(), read)?.map(|found| f(found.bytes())))
+        let found = super_version.get(key.as_ref(), read)?;
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        drop(timer);
+        Ok(found.map(|found| f(found.bytes())))
     }
 
     pub(crate) fn get_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Option<Slice>> {
         let guard = pin();
-        let found = self.load_even_dropped(&guard).get(key, SeqType::for_read(sequence))?;
+        let super_version = self.load_even_dropped(&guard);
+        let timer = super_version.recorder.start(Operation::Get);
+        let found = super_version.get(key, SeqType::for_read(sequence))?;
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
         Ok(found.map(Found::into_slice))
     }
 
@@ -80,7 +91,11 @@ impl ColumnFamily {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let guard = pin();
-        let found = self.load_even_dropped(&guard).get(key, SeqType::for_read(sequence))?;
+        let super_version = self.load_even_dropped(&guard);
+        let timer = super_version.recorder.start(Operation::Get);
+        let found = super_version.get(key, SeqType::for_read(sequence))?;
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        drop(timer);
         Ok(found.map(|found| f(found.bytes())))
     }
 
@@ -106,6 +121,8 @@ impl ColumnFamily {
             Ok(super_version) => super_version,
             Err(_) => return keys.iter().map(|_| Err(self.dropped())).collect(),
         };
+        let timer = super_version.recorder.start(Operation::MultiGet);
+        timer.add(Counter::MultiGetKeys, keys.len() as u64);
         let read = SeqType::for_read(self.visible());
         let mut results = Vec::with_capacity(keys.len());
         super_version.multi_get(keys, read, |_, found| {
@@ -134,6 +151,8 @@ impl ColumnFamily {
     ) -> Result<()> {
         let guard = pin();
         let super_version = self.load(&guard)?;
+        let timer = super_version.recorder.start(Operation::MultiGet);
+        timer.add(Counter::MultiGetKeys, keys.len() as u64);
         let read = SeqType::for_read(self.visible());
         let mut failed = Ok(());
         super_version.multi_get(keys, read, |i, found| match found {
@@ -150,6 +169,7 @@ impl ColumnFamily {
         // In this order: see the module's text.
         let super_version = self.acquire();
         let sequence = self.visible();
+        super_version.recorder.add(Counter::ReadPinsTaken, 1);
         ReadPin { super_version, sequence, kept: PinList::default() }
     }
 
@@ -256,9 +276,17 @@ pub struct ReadPin {
 impl ReadPin {
     /// The value of `key` in this view.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
+        let timer = self.super_version.recorder.start(Operation::Get);
         let read = SeqType::for_read(self.sequence);
         let found = self.super_version.get(key.as_ref(), read)?;
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
         Ok(found.map(|found| found.lend(&self.kept)))
+    }
+}
+
+impl Drop for ReadPin {
+    fn drop(&mut self) {
+        self.super_version.recorder.add(Counter::ReadPinsReleased, 1);
     }
 }
 
@@ -330,18 +358,30 @@ impl Window {
 pub struct Cursor {
     entries: DbIter,
     refusal: Option<&'static str>,
+    /// Steps since the last seek.
+    steps: u64,
     /// What the runs point into.
-    _super_version: Arc<SuperVersion>,
+    super_version: Arc<SuperVersion>,
+}
+
+/// Counts a seek, and the steps since the one before.
+#[inline]
+fn start_seek<'a>(super_version: &'a SuperVersion, steps: &mut u64) -> Timer<'a> {
+    let timer = super_version.recorder.start(Operation::Seek);
+    timer.add(Counter::Steps, std::mem::take(steps));
+    timer
 }
 
 impl Cursor {
     fn new(window: &Window) -> Cursor {
         let (lower, upper) = (window.lower.clone(), window.upper.clone());
         let prefixes = window.super_version.version.prefixes().clone();
+        window.super_version.recorder.add(Counter::CursorsOpened, 1);
         Cursor {
             entries: DbIter::new(window.runs(), prefixes, window.sequence, lower, upper),
             refusal: window.refusal,
-            _super_version: Arc::clone(&window.super_version),
+            steps: 0,
+            super_version: Arc::clone(&window.super_version),
         }
     }
 
@@ -352,24 +392,28 @@ impl Cursor {
     /// To the first entry.
     pub fn seek_to_first(&mut self) -> Result<()> {
         self.check()?;
+        let _timer = start_seek(&self.super_version, &mut self.steps);
         self.entries.seek_to_first()
     }
 
     /// To the last entry.
     pub fn seek_to_last(&mut self) -> Result<()> {
         self.check()?;
+        let _timer = start_seek(&self.super_version, &mut self.steps);
         self.entries.seek_to_last()
     }
 
     /// To the first entry whose key is `key` or larger.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.check()?;
+        let _timer = start_seek(&self.super_version, &mut self.steps);
         self.entries.seek(key.as_ref())
     }
 
     /// To the last entry whose key is `key` or smaller.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.check()?;
+        let _timer = start_seek(&self.super_version, &mut self.steps);
         self.entries.seek_for_prev(key.as_ref())
     }
 
@@ -386,6 +430,7 @@ impl Cursor {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a lending cursor cannot be an Iterator")]
     pub fn next(&mut self) -> Result<()> {
+        self.steps += 1;
         self.entries.next()
     }
 
@@ -395,6 +440,7 @@ impl Cursor {
     /// If the cursor is not valid.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
+        self.steps += 1;
         self.entries.prev()
     }
 
@@ -414,6 +460,14 @@ impl Cursor {
     #[inline]
     pub fn value(&self) -> &[u8] {
         self.entries.value()
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let recorder = &self.super_version.recorder;
+        recorder.add(Counter::Steps, self.steps);
+        recorder.add(Counter::CursorsClosed, 1);
     }
 }
 

@@ -23,6 +23,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -40,7 +41,9 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::memtable::{MemTable, MemTablePool};
 use crate::snapshot::SnapshotList;
+use crate::stats::recorder::Recorder;
 use crate::types::key::PrefixMap;
+use crate::util::span::span;
 use crate::version::filename;
 use crate::version::manifest::read_current;
 use crate::version::set::VersionSet;
@@ -57,6 +60,7 @@ struct State {
 }
 
 pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
+    let _span = span!("open_read_only", path = path.display());
     options.validate()?;
     if !exists(options, &filename::current_path(path))? {
         return Err(not_a_database(path, "there is no CURRENT file"));
@@ -104,8 +108,11 @@ fn read(path: &Path, options: &Options) -> Result<Option<State>> {
 
 impl State {
     fn into_db(self, path: &Path, options: &Options) -> Result<Db> {
-        let purge = PurgeThread::start(Arc::clone(&options.env), Arc::<MemTablePool>::default());
-        let families = self.families(path, options, &purge)?;
+        let events = Arc::clone(&self.context.events);
+        let mems = Arc::<MemTablePool>::default();
+        let purge = PurgeThread::start(Arc::clone(&options.env), mems, events);
+        let recorder = Arc::new(Recorder::new(options.statistics));
+        let families = self.families(path, options, &purge, &recorder)?;
         let core = Arc::new(Core {
             context: self.context,
             options: options.clone(),
@@ -119,6 +126,8 @@ impl State {
             scheduler: Arc::new(Scheduler::default()),
             purge,
             counters: Counters::default(),
+            recorder,
+            failure_told: AtomicBool::new(false),
             lock: Mutex::new(None),
             admin: Mutex::default(),
         });
@@ -130,6 +139,7 @@ impl State {
         path: &Path,
         options: &Options,
         purge: &Arc<Purge>,
+        recorder: &Arc<Recorder>,
     ) -> Result<Vec<Arc<Family>>> {
         let mut families = Vec::new();
         for state in self.versions.families() {
@@ -138,8 +148,8 @@ impl State {
             imms.reverse();
             let mem = MemTable::new(0, 4096, PrefixMap::default())
                 .map_err(|e| Error::io("allocate a memtable for", path, e))?;
-            let version = Arc::clone(&state.current);
-            let view = View::new(Arc::new(mem), imms, version, purge.clone());
+            let (version, recorder) = (Arc::clone(&state.current), Arc::clone(recorder));
+            let view = View::new(Arc::new(mem), imms, version, purge.clone(), recorder);
             let options = state.options_or(&options.default_column_family).clone();
             families.push(Family::new(state.id, &state.name, options, Arc::new(view)));
         }

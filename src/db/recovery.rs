@@ -20,6 +20,7 @@ use crate::memtable::MemTable;
 use crate::sstable::Origin;
 use crate::stats::RecoveryCut;
 use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
+use crate::util::span::span;
 use crate::version::FileMeta;
 use crate::version::edit::FamilyEdit;
 use crate::version::filename::{self, FileKind};
@@ -46,6 +47,7 @@ pub(crate) fn replay_to_tables(
     versions: &VersionSet,
     names: &[String],
 ) -> Result<Recovered> {
+    let _span = span!("recovery", path = context.dir.display());
     let logs = map_logs(context, versions.log_number(), names)?;
     let mut replay = Replay::new(context, options, versions, true);
     let last_sequence = match replay.run(versions, &logs) {
@@ -76,9 +78,7 @@ pub(crate) fn discard(context: &TableContext, edits: &[FamilyEdit]) {
 }
 
 fn remove_tables<'a>(context: &TableContext, files: impl Iterator<Item = &'a Arc<FileMeta>>) {
-    for file in files {
-        let _ = context.env.remove(&filename::table_path(&context.dir, file.number));
-    }
+    files.for_each(|file| context.discard(file.number));
 }
 
 /// Replays into memory, writing nothing: up to the first record that is missing

@@ -28,7 +28,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use memmap2::{Mmap, MmapOptions, MmapRaw};
 use rustix::io::{Errno, retry_on_intr};
@@ -153,6 +153,11 @@ impl Region {
         unsafe { Pinned::new(if part.is_empty() { &[] } else { part }, owner) }
     }
 
+    /// Tells later whether the region, or a part that was pinned, is still held.
+    pub(crate) fn watch(&self) -> RegionWatch {
+        RegionWatch(Arc::downgrade(&self.owner))
+    }
+
     /// Faults the pages of `offset..offset+len` in, so that a device error is
     /// an `Err` here instead of a SIGBUS at the first touch. What reaches past
     /// the end is ignored.
@@ -195,6 +200,21 @@ impl Region {
             Backing::Mapped(_) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
             Backing::Watched(region, _) => region.advise(offset, len, advice),
         }
+    }
+}
+
+/// See [`Region::watch`]. It keeps nothing mapped.
+pub(crate) struct RegionWatch(Weak<Backing>);
+
+impl RegionWatch {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl fmt::Debug for RegionWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionWatch").field("alive", &self.is_alive()).finish()
     }
 }
 

@@ -34,8 +34,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mmap::WalMapping;
 
 pub use fault::{Call, Fault, FaultEnv, FaultPlan};
-pub(crate) use mmap::AnonymousRegion;
 pub use mmap::Region;
+pub(crate) use mmap::{AnonymousRegion, RegionWatch};
 pub use posix::PosixEnv;
 pub use sim::SimEnv;
 

@@ -42,7 +42,7 @@ use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::compress::decompress;
 use crate::config::{ReadMode, VerifyChecksums};
-use crate::env::{Env, Region};
+use crate::env::{Env, Region, RegionWatch};
 use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
@@ -174,6 +174,19 @@ impl Table {
         &self.properties
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Tells later whether somebody holds the table, or a slice of it.
+    pub(crate) fn watch(&self) -> RegionWatch {
+        self.region.watch()
+    }
+
     /// The checksum in the footer, as the manifest has it.
     pub(crate) fn meta_checksum(&self) -> u32 {
         self.meta_checksum
@@ -184,7 +197,6 @@ impl Table {
         self.points.is_some()
     }
 
-    #[cfg(test)]
     pub(super) fn cache(&self) -> &BlockCache {
         &self.cache
     }
@@ -405,7 +417,7 @@ impl Table {
     }
 
     #[inline]
-    fn find_in<'b>(
+    pub(super) fn find_in<'b>(
         &self,
         block: &'b [u8],
         handle: DataHandle,

@@ -1,6 +1,8 @@
 //! Small things without I/O that every layer uses.
 
 pub(crate) mod checksum;
+pub(crate) mod clock;
 pub(crate) mod coding;
 pub(crate) mod prefetch;
 pub(crate) mod priority;
+pub(crate) mod span;

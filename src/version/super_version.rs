@@ -24,6 +24,7 @@ use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crate::error::Result;
 use crate::memtable::MemTable;
 use crate::sstable::{Table, TableValue};
+use crate::stats::recorder::Recorder;
 use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
 use crate::version::version::Version;
@@ -70,6 +71,8 @@ pub(crate) struct SuperVersion {
     /// Newest first.
     pub(crate) imms: Vec<Immutable>,
     pub(crate) version: Arc<Version>,
+    /// Where reads are counted.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// A value where it was found.

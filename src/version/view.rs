@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::memtable::MemTable;
+use crate::stats::recorder::Recorder;
 use crate::types::key::SequenceNumber;
 use crate::version::Version;
 use crate::version::super_version::{Graveyard, Immutable, SuperVersion, SuperVersionCell};
@@ -25,6 +26,7 @@ struct Parts {
 pub(crate) struct View {
     cell: SuperVersionCell,
     parts: Mutex<Parts>,
+    recorder: Arc<Recorder>,
 }
 
 impl View {
@@ -33,9 +35,11 @@ impl View {
         imms: Vec<Immutable>,
         version: Arc<Version>,
         graveyard: Arc<dyn Graveyard>,
+        recorder: Arc<Recorder>,
     ) -> View {
         let parts = Parts { mem, imms, version };
-        View { cell: SuperVersionCell::new(parts.compose(), graveyard), parts: Mutex::new(parts) }
+        let cell = SuperVersionCell::new(parts.compose(&recorder), graveyard);
+        View { cell, parts: Mutex::new(parts), recorder }
     }
 
     /// Where readers load the current super version.
@@ -48,7 +52,7 @@ impl View {
         let mut parts = self.parts.lock();
         f(&mut parts);
         // Under the lock, so that installs happen in the order of the changes.
-        self.cell.install(parts.compose());
+        self.cell.install(parts.compose(&self.recorder));
     }
 
     /// `next` becomes the active memtable. The one before it becomes immutable,
@@ -90,11 +94,12 @@ impl View {
 }
 
 impl Parts {
-    fn compose(&self) -> SuperVersion {
+    fn compose(&self, recorder: &Arc<Recorder>) -> SuperVersion {
         SuperVersion {
             mem: Arc::clone(&self.mem),
             imms: self.imms.clone(),
             version: Arc::clone(&self.version),
+            recorder: Arc::clone(recorder),
         }
     }
 }

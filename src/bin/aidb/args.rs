@@ -140,6 +140,19 @@ pub(crate) enum Command {
     /// What a file is, is told by its contents, or else by its name. Exit code 1
     /// if one is damaged; what can be read of it is printed all the same.
     Dump(DumpArgs),
+    /// Print how a key is looked up: which memtables and tables are asked, what
+    /// they say and how long it takes
+    Explain { key: OsString },
+    /// Print the metrics of the database in Prometheus' text format
+    ///
+    /// Nothing is changed; another process may be writing the database. What a
+    /// process counts while it runs (operations, latencies, compactions) is not
+    /// seen from outside: such counts are 0.
+    Metrics {
+        /// Serve them over HTTP at /metrics instead, as of each request
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<String>,
+    },
     /// Verify every checksum, the order of keys and the levels; exit code 1 and
     /// one line a finding
     Check {

@@ -52,6 +52,15 @@ pub(crate) fn complain(why: impl Display) {
     let _ = writeln!(io::stderr(), "aidb: {why}");
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Data(why) | Failure::Usage(why) => f.write_str(why),
+            Failure::Silent | Failure::ClosedPipe => Ok(()),
+        }
+    }
+}
+
 impl From<aidb::Error> for Failure {
     fn from(error: aidb::Error) -> Failure {
         let hint = match error.kind() {

@@ -15,6 +15,7 @@ mod export;
 mod failure;
 mod import;
 mod import_dump;
+mod metrics;
 mod records;
 mod scan;
 mod shell;
@@ -79,6 +80,8 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::analyze(common, args, out),
         Command::Compact(args) => compact::compact(common, args, out),
         Command::Dump(args) => dump::dump(common, args, out),
+        Command::Explain { key } => metrics::explain(common, key, out),
+        Command::Metrics { listen } => metrics::metrics(common, listen.as_deref(), out),
         Command::Check { json } => check(common, *json, out),
         Command::Repair => repair(common, out),
         Command::Bench(args) => bench::bench(common, args, out),

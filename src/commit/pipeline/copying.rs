@@ -28,6 +28,11 @@ impl Pipeline {
         self.recycle_logs(log_number);
     }
 
+    /// Logs that may still be needed.
+    pub(crate) fn logs(&self) -> usize {
+        self.state.lock().logs.len()
+    }
+
     /// What is to be copied of the logs from `log_number` on, so that their
     /// replay ends at one commit: everything reserved at one moment, under the
     /// commit lock, waited for without it. The caller holds the logs.

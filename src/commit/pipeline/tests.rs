@@ -63,13 +63,21 @@ impl Rig {
             mems: Arc::default(),
             failure: Arc::default(),
             flush_due: Box::new(bell),
+            recorder: Arc::default(),
+            events: Arc::default(),
         });
         for id in [0, 1] {
             let options = ColumnFamilyOptions::default()
                 .write_buffer_bytes(BUFFER_BYTES)
                 .max_write_buffers(2);
             let mem = pipeline.first_memtable(&options, &Version::default()).unwrap();
-            let view = View::new(Arc::clone(&mem), vec![], Arc::default(), Arc::new(Nowhere));
+            let view = View::new(
+                Arc::clone(&mem),
+                vec![],
+                Arc::default(),
+                Arc::new(Nowhere),
+                Arc::default(),
+            );
             pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
         }
         Rig { pipeline, bell: rung, env }

@@ -63,10 +63,18 @@ mod tests {
             mems: Arc::default(),
             failure: Arc::default(),
             flush_due: Box::new(Nobody),
+            recorder: Arc::default(),
+            events: Arc::default(),
         });
         let options = ColumnFamilyOptions::default().write_buffer_bytes(64 << 10);
         let mem = pipeline.first_memtable(&options, &Default::default()).unwrap();
-        let view = View::new(Arc::clone(&mem), Vec::new(), Arc::default(), Arc::new(Nobody));
+        let view = View::new(
+            Arc::clone(&mem),
+            Vec::new(),
+            Arc::default(),
+            Arc::new(Nobody),
+            Arc::default(),
+        );
         pipeline.add_family(0, FamilyWriter::new(options, Arc::new(view), mem));
         pipeline
     }
