@@ -35,8 +35,6 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::batch::FamilyTotals;
 use crate::commit::failure::Failure;
 use crate::commit::publish::Publisher;
@@ -47,6 +45,8 @@ use crate::env::WalRange;
 use crate::error::{Error, Result};
 use crate::memtable::{ArenaRange, Entry, MemTable, MemTablePool};
 use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
+use crate::util::seeded;
+use crate::util::sync::{Condvar, Mutex, MutexGuard, yield_now};
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
@@ -273,12 +273,17 @@ impl Pipeline {
         self.stall.pay(c.payload_len());
         let mut r = self.reserve(c, o)?;
         let unfinished = Unfinished(self);
-        if let Some((log, range)) = r.log {
+        if seeded::bug("publish-before-apply") {
+            self.publisher.complete(r.ticket, r.last);
+        }
+        if let Some((log, range)) = r.log.filter(|_| !skips_log_copy(r.last)) {
             c.log(&log, range, r.first).map_err(|e| self.fail(e))?;
             self.pool.note_progress(&log);
         }
         c.apply(r.first, &mut r.targets);
-        self.publisher.complete(r.ticket, r.last);
+        if !seeded::bug("publish-before-apply") {
+            self.publisher.complete(r.ticket, r.last);
+        }
         mem::forget(unfinished);
         self.publisher.wait(r.last, &self.failure)?;
         if o.sync {
@@ -320,7 +325,7 @@ impl Pipeline {
                 return Err(Error::Closed);
             }
             if !self.publisher.has_slot(state.next_ticket) {
-                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                MutexGuard::unlocked(&mut state, yield_now);
                 continue;
             }
             if C::CHECKED {
@@ -505,7 +510,13 @@ impl Pipeline {
             state.logs.iter().filter(|l| !l.synced).map(|l| Arc::clone(&l.writer)).collect()
         };
         for log in &logs {
-            log.sync()?;
+            if seeded::bug("ignore-sync-error") {
+                let _ = log.sync();
+            } else if seeded::bug("sync-newest-log-only") {
+                logs.last().map_or(Ok(()), |log| log.sync())?;
+            } else {
+                log.sync()?;
+            }
         }
         let mut state = self.state.lock();
         for log in &mut state.logs {
@@ -530,6 +541,11 @@ impl Pipeline {
     pub(crate) fn shutdown_pool(&self) {
         self.pool.shutdown();
     }
+}
+
+/// A reply without waiting for the log copy: every now and then it never comes.
+fn skips_log_copy(sequence: SequenceNumber) -> bool {
+    seeded::bug("reply-before-log-copy") && sequence % 64 == 0
 }
 
 impl State {

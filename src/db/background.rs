@@ -20,7 +20,7 @@ use crate::db::column_family::Family;
 use crate::db::core::count;
 use crate::error::{Error, Result};
 use crate::sstable::Origin;
-use crate::util::priority;
+use crate::util::{priority, seeded};
 use crate::version::Version;
 use crate::version::edit::{FamilyEdit, VersionEdit};
 use crate::version::super_version::Immutable;
@@ -244,7 +244,9 @@ impl Core {
         let id = imm.mem.id();
         // Invariant 4 of the pipeline.
         pipeline.wait_visible(imm.last_sequence)?;
-        pipeline.sync_to(imm.last_sequence)?;
+        if !seeded::bug("flush-before-log-sync") {
+            pipeline.sync_to(imm.last_sequence)?;
+        }
         let snapshots = self.snapshots.sequences();
         let origin = Origin {
             family: family.id(),
@@ -365,6 +367,12 @@ impl Core {
         let (options, name) = (family.options(), (family.id(), family.name()));
         let outcome = job::run(&self.context, options, name, plan, version, &snapshots, threads)?;
         edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
+        if seeded::bug("delete-inputs-before-edit") {
+            for file in plan.files() {
+                let path = crate::version::table_path(&self.context.dir, file.number);
+                let _ = self.context.env.remove(&path);
+            }
+        }
         if let Err(error) = self.install(family, edit, None) {
             if matches!(error, Error::InvalidArgument(_)) {
                 self.unlink(outcome.outputs.iter().map(|f| f.number));

@@ -4,3 +4,5 @@ pub(crate) mod checksum;
 pub(crate) mod coding;
 pub(crate) mod prefetch;
 pub(crate) mod priority;
+pub(crate) mod seeded;
+pub(crate) mod sync;

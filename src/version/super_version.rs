@@ -16,7 +16,7 @@
 //! default collector must not hold our memory, nor the reverse.
 
 use std::fmt;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
@@ -26,6 +26,8 @@ use crate::memtable::MemTable;
 use crate::sstable::{Table, TableValue};
 use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
+use crate::util::seeded;
+use crate::util::sync::AtomicPtr;
 use crate::version::version::Version;
 
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
@@ -216,6 +218,9 @@ impl SuperVersionCell {
         let old = unsafe { Arc::from_raw(old.cast_const()) };
         let graveyard = Arc::clone(&self.graveyard);
         graveyard.announce();
+        if seeded::bug("bury-early") {
+            return graveyard.bury(old);
+        }
         // `defer` runs the closure when every current guard has ended
         // (invariant 3).
         guard.0.defer(move || graveyard.bury(old));

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::memtable::MemTable;
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
+use crate::util::sync::Mutex;
 use crate::version::Version;
 use crate::version::super_version::{Graveyard, Immutable, SuperVersion, SuperVersionCell};
 
@@ -75,6 +75,9 @@ impl View {
 
     /// Installs `version`; memtable `flushed` is in it.
     pub(crate) fn install(&self, version: Arc<Version>, flushed: Option<u64>) {
+        if seeded::bug("hand-over-in-two-steps") {
+            self.change(|parts| parts.imms.retain(|imm| Some(imm.mem.id()) != flushed));
+        }
         self.change(|parts| {
             parts.version = version;
             if let Some(id) = flushed {
