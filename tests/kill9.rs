@@ -9,8 +9,10 @@
 //! families, so a half-applied one matches no `n`.
 //!
 //! The same with a power cut: on a file system of its own, which is shut down
-//! under the child before the kill (root, `mkfs` and `xfs_io` are needed; skipped
-//! with a message elsewhere). Only synced writes are acknowledged there.
+//! under the child before the kill. Only synced writes are acknowledged there.
+//!
+//! `AIDB_LONG=<n>` does `n` times 1,000 kills, and as many power cuts as are 100
+//! on each file system.
 
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
@@ -24,7 +26,8 @@ use std::time::Duration;
 
 use aidb::env::{Env, PosixEnv};
 use aidb::{ColumnFamily, Db, Options, WalIo, WriteBatch, WriteOptions};
-use common::{Rng, Trace, operations, seeds, small_family, small_options};
+use common::mount::Mount;
+use common::{Rng, Trace, long, operations, report, seeds, small_family, small_options};
 
 const CHILD: &str = "AIDB_KILL9_CHILD";
 /// How many steps back a step deletes, so that tombstones reach every level.
@@ -134,64 +137,10 @@ fn spawn(path: &Path, mode: Mode, starts: &[u64]) -> Child {
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(CHILD, fields.join("\t"))
         .stdout(Stdio::piped())
+        // What it says when its file system goes is no news.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// A file system in a file, unmounted at the end.
-struct Mount {
-    dir: tempfile::TempDir,
-}
-
-impl Mount {
-    /// `None`, and a message, where that is not possible.
-    fn new(kind: &str) -> Option<Mount> {
-        let mount = Mount { dir: tempfile::tempdir().unwrap() };
-        let image = mount.image();
-        std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
-        std::fs::create_dir(mount.point()).unwrap();
-        let made = run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
-        let tool = run(Command::new("xfs_io").arg("-V"));
-        if !made || !tool || !mount.mount() {
-            eprintln!("skipped: no {kind} can be made, mounted and shut down here");
-            return None;
-        }
-        Some(mount)
-    }
-
-    fn image(&self) -> std::path::PathBuf {
-        self.dir.path().join("image")
-    }
-
-    fn point(&self) -> std::path::PathBuf {
-        self.dir.path().join("mount")
-    }
-
-    fn mount(&self) -> bool {
-        run(Command::new("mount").args(["-o", "loop"]).args([self.image(), self.point()]))
-    }
-
-    /// From now on nothing reaches the device, or only what the journal holds.
-    fn shut_down(&self, flush_journal: bool) {
-        let how = if flush_journal { "shutdown -f" } else { "shutdown" };
-        assert!(run(Command::new("xfs_io").args(["-x", "-c", how]).arg(self.point())));
-    }
-
-    fn again(&self) {
-        assert!(run(Command::new("umount").arg(self.point())), "cannot unmount");
-        assert!(self.mount(), "cannot mount again");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(self.point()));
-    }
-}
-
-fn run(command: &mut Command) -> bool {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// Kills a child after a random time, and the file system before it, if there
@@ -289,50 +238,66 @@ fn rounds_in(path: &Path, seed: u64, rounds: u64, mode: Mode, mount: Option<&Mou
     }
 }
 
+/// So many databases, one after the other, for the long form of a test.
+fn databases(first_seed: u64, times_long: u64) -> Vec<u64> {
+    seeds(first_seed, (times_long * long()).max(1))
+}
+
 fn kill_all(first_seed: u64, sync: bool, pwrite: bool) {
-    for seed in seeds(first_seed, 1) {
-        kill_rounds(seed, operations(12), Mode { sync, pwrite, threads: 1 });
-        kill_rounds(seed + 1, operations(12), Mode { sync, pwrite, threads: 3 });
+    let mut kills = 0;
+    for seed in databases(first_seed, 11) {
+        for threads in [1, 3] {
+            kill_rounds(seed, operations(12), Mode { sync, pwrite, threads });
+            kills += operations(12);
+        }
     }
+    report(format_args!("kill -9, sync {sync}, pwrite {pwrite}: {kills} kills"));
 }
 
 #[test]
 fn buffered_writes_to_a_mapped_log() {
-    kill_all(1, false, false);
+    kill_all(1_000, false, false);
 }
 
 #[test]
 fn buffered_writes_to_a_written_log() {
-    kill_all(11, false, true);
+    kill_all(11_000, false, true);
 }
 
 #[test]
 fn synced_writes_to_a_mapped_log() {
-    kill_all(21, true, false);
+    kill_all(21_000, true, false);
 }
 
 #[test]
 fn synced_writes_to_a_written_log() {
-    kill_all(31, true, true);
+    kill_all(31_000, true, true);
 }
 
-fn cut_power(kind: &str, seed: u64) {
+/// Of one database.
+const CUTS: u64 = 4;
+
+fn cut_power(kind: &str, first_seed: u64) {
     let Some(mount) = Mount::new(kind) else { return };
-    for seed in seeds(seed, 1) {
+    let mut cuts = 0;
+    for seed in databases(first_seed, 13) {
         for pwrite in [false, true] {
-            let path = mount.point().join(format!("db{pwrite}"));
+            let path = mount.point().join(format!("db{seed}{pwrite}"));
             let mode = Mode { sync: true, pwrite, threads: 2 };
-            rounds_in(&path, seed, operations(6), mode, Some(&mount));
+            rounds_in(&path, seed, operations(CUTS), mode, Some(&mount));
+            std::fs::remove_dir_all(&path).unwrap();
+            cuts += operations(CUTS);
         }
     }
+    report(format_args!("power cuts on {kind}: {cuts}"));
 }
 
 #[test]
 fn power_cuts_on_ext4() {
-    cut_power("ext4", 41);
+    cut_power("ext4", 41_000);
 }
 
 #[test]
 fn power_cuts_on_xfs() {
-    cut_power("xfs", 51);
+    cut_power("xfs", 51_000);
 }

@@ -25,6 +25,8 @@
 
 mod copying;
 mod flushing;
+#[cfg(all(test, shuttle))]
+mod models;
 mod retention;
 mod settled;
 #[cfg(test)]
@@ -328,13 +330,19 @@ impl Pipeline {
                 MutexGuard::unlocked(&mut state, yield_now);
                 continue;
             }
-            if C::CHECKED {
+            if C::CHECKED && !seeded::bug("commit-unchecked") {
                 if !self.settle(&mut state)? {
                     continue;
                 }
                 c.check(&Settled::new(&state))?;
             }
-            if let Some(reserved) = self.try_reserve(&mut state, c, o)? {
+            if let Some(mut reserved) = self.try_reserve(&mut state, c, o)? {
+                if seeded::bug("ticket-after-unlock") {
+                    state.next_ticket -= 1;
+                    MutexGuard::unlocked(&mut state, yield_now);
+                    reserved.ticket = state.next_ticket;
+                    state.next_ticket += 1;
+                }
                 if state.rotated {
                     self.release_logs(&mut state);
                 }

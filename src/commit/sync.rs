@@ -63,6 +63,7 @@ impl GroupSync {
                 state.durable = state.durable.max(durable);
                 Ok(())
             }
+            Err(error) if seeded::bug("retry-failed-sync") => Err(error),
             Err(error) => Err(failure.poison(error)),
         };
         // Under the lock, so that no waiter checks before and sleeps after.

@@ -19,8 +19,9 @@ use crate::db::ColumnFamily;
 use crate::error::{Error, Result};
 use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
-use crate::types::key::{SeqType, SequenceNumber};
+use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
+use crate::util::seeded;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
 impl ColumnFamily {
@@ -119,7 +120,8 @@ impl ColumnFamily {
     pub fn pin(&self) -> ReadPin {
         // In this order: see the module's text.
         let super_version = self.acquire();
-        let sequence = self.visible();
+        let sequence =
+            if seeded::bug("pin-without-sequence") { SEQUENCE_MAX } else { self.visible() };
         ReadPin { super_version, sequence, kept: PinList::default() }
     }
 

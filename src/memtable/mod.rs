@@ -145,7 +145,7 @@ impl MemTable {
     ) {
         if !self.insert_known(range, &Entry { hash, key, seq_type, value }) {
             let node = self.list.insert(range, hash, key, seq_type, value);
-            // Only the creator of a node, whose version is the oldest, enters it.
+            // As if its creator would do it.
             if seeded::bug("index-entered-by-creator")
                 && node.newest(self.list.arena()).older(self.list.arena()).is_some()
             {

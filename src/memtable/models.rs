@@ -8,7 +8,7 @@ use crate::types::key::{PrefixMap, SeqType, ValueType, hash_key};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::explore;
 
-const SCHEDULES: usize = 5000;
+const SCHEDULES: usize = 20_000;
 
 fn put(mem: &MemTable, key: &[u8], sequence: u64) {
     let value = sequence.to_le_bytes();
@@ -23,11 +23,11 @@ fn sees(mem: &MemTable, key: &[u8], sequence: u64) -> bool {
     found.is_some_and(|(_, value)| value == sequence.to_le_bytes())
 }
 
-/// Three writers, each of which must find what it wrote: two of one key, one of
+/// Four writers, each of which must find what it wrote: three of one key, one of
 /// its neighbour.
 fn writers() {
     let mem = Arc::new(MemTable::new(1, 4096, PrefixMap::default()).unwrap());
-    let writes: [(&[u8], u64); 3] = [(b"key", 1), (b"key", 2), (b"kex", 3)];
+    let writes: [(&[u8], u64); 4] = [(b"key", 1), (b"key", 2), (b"kex", 3), (b"key", 4)];
     let threads = writes.map(|(key, sequence)| {
         let mem = Arc::clone(&mem);
         shuttle::thread::spawn(move || {
@@ -46,7 +46,8 @@ fn writers() {
         found.push((entries.user_key().to_vec(), entries.seq_type().sequence()));
         entries.next();
     }
-    assert_eq!(found, [(b"kex".to_vec(), 3), (b"key".to_vec(), 2), (b"key".to_vec(), 1)]);
+    let expected = [(b"kex", 3), (b"key", 4), (b"key", 2), (b"key", 1)];
+    assert_eq!(found, expected.map(|(key, sequence)| (key.to_vec(), sequence)));
 }
 
 #[test]

@@ -193,6 +193,8 @@ mod model {
             Condvar(shuttle::sync::Condvar::new())
         }
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            // Whoever notifies without the lock may come in between.
+            yield_now();
             let inner = guard.guard.take().expect("locked");
             let inner = self.0.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
             guard.guard = Some(inner);
@@ -213,15 +215,31 @@ impl Drop for End {
     }
 }
 
-/// What every model runs with: random schedules, printed when they fail.
+/// Stack of a model's thread: the engine's, not that of a toy.
+#[cfg(all(test, shuttle))]
+const STACK_BYTES: usize = 512 << 10;
+
+/// Runs `body` under `schedules` random schedules (or `AIDB_SCHEDULES`) from the
+/// seed `AIDB_SEED`. A failure prints its schedule, which `AIDB_SCHEDULE` runs
+/// again.
 #[cfg(all(test, shuttle))]
 pub(crate) fn explore(schedules: usize, body: impl Fn() + Send + Sync + 'static) {
+    use shuttle::scheduler::{RandomScheduler, ReplayScheduler};
     let _end = End;
-    shuttle::check_random(
-        move || {
-            model::set_in_model(true);
-            body();
-        },
-        std::env::var("AIDB_SCHEDULES").map_or(schedules, |n| n.parse().expect("a number")),
-    );
+    let mut config = shuttle::Config::new();
+    config.stack_size = STACK_BYTES;
+    let body = move || {
+        model::set_in_model(true);
+        body();
+    };
+    if let Ok(schedule) = std::env::var("AIDB_SCHEDULE") {
+        let replay = ReplayScheduler::new_from_encoded(&schedule);
+        shuttle::Runner::new(replay, config).run(body);
+        return;
+    }
+    let number =
+        |name, usual| std::env::var(name).map_or(usual, |n| n.parse::<usize>().expect("a number"));
+    let (seed, schedules) = (number("AIDB_SEED", 1), number("AIDB_SCHEDULES", schedules));
+    let random = RandomScheduler::new_from_seed(seed as u64, schedules);
+    shuttle::Runner::new(random, config).run(body);
 }

@@ -47,6 +47,11 @@ impl View {
     fn change(&self, f: impl FnOnce(&mut Parts)) {
         let mut parts = self.parts.lock();
         f(&mut parts);
+        if seeded::bug("install-outside-lock") {
+            let next = parts.compose();
+            drop(parts);
+            return self.cell.install(next);
+        }
         // Under the lock, so that installs happen in the order of the changes.
         self.cell.install(parts.compose());
     }

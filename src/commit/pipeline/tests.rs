@@ -33,15 +33,20 @@ impl FlushDue for Bell {
 const SEGMENT_BYTES: u64 = 64 << 10;
 const BUFFER_BYTES: usize = 128 << 10;
 
-struct Rig {
-    pipeline: Pipeline,
+pub(super) struct Rig {
+    pub(super) pipeline: Pipeline,
     bell: Arc<AtomicUsize>,
-    env: SimEnv,
+    pub(super) env: SimEnv,
 }
 
 impl Rig {
     /// With families 0 and 1.
     fn new(last_sequence: SequenceNumber) -> Rig {
+        Rig::burying(last_sequence, Arc::new(Nowhere))
+    }
+
+    /// The same, with a graveyard of the caller's.
+    pub(super) fn burying(last_sequence: SequenceNumber, graveyard: Arc<dyn Graveyard>) -> Rig {
         let env = SimEnv::new();
         let dir = std::path::Path::new("/db");
         env.create_dir(dir).unwrap();
@@ -65,7 +70,7 @@ impl Rig {
                 .write_buffer_bytes(BUFFER_BYTES)
                 .max_write_buffers(2);
             let mem = pipeline.first_memtable(&options, &Version::default()).unwrap();
-            let view = View::new(Arc::clone(&mem), vec![], Arc::default(), Arc::new(Nowhere));
+            let view = View::new(Arc::clone(&mem), vec![], Arc::default(), Arc::clone(&graveyard));
             pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
         }
         Rig { pipeline, bell: rung, env }
