@@ -10,7 +10,7 @@ use crate::commit::sync::GroupSync;
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::{explore, yield_now};
 
-const SCHEDULES: usize = 20_000;
+const SCHEDULES: usize = 100_000;
 const WRITERS: u64 = 3;
 
 /// Each writer applies, completes its ticket and waits; whatever is visible was

@@ -553,7 +553,7 @@ impl Pipeline {
 
 /// A reply without waiting for the log copy: every now and then it never comes.
 fn skips_log_copy(sequence: SequenceNumber) -> bool {
-    seeded::bug("reply-before-log-copy") && sequence % 64 == 0
+    seeded::bug("reply-before-log-copy") && sequence.is_multiple_of(64)
 }
 
 impl State {

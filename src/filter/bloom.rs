@@ -90,7 +90,7 @@ impl BloomBuilder {
         let (lines, k) = (self.lines(), self.probes());
         let mut words = vec![0u64; lines * LINE_WORDS];
         for hash in &self.hashes {
-            if seeded::bug("bloom-forgets") && hash % 61 == 0 {
+            if seeded::bug("bloom-forgets") && hash.is_multiple_of(61) {
                 continue;
             }
             let at = line_of(*hash, lines) * LINE_WORDS;

@@ -8,7 +8,7 @@ use crate::types::key::{PrefixMap, SeqType, ValueType, hash_key};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::explore;
 
-const SCHEDULES: usize = 20_000;
+const SCHEDULES: usize = 100_000;
 
 fn put(mem: &MemTable, key: &[u8], sequence: u64) {
     let value = sequence.to_le_bytes();

@@ -13,7 +13,7 @@ use crate::types::key::PrefixMap;
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::{explore, yield_now};
 
-const SCHEDULES: usize = 10_000;
+const SCHEDULES: usize = 50_000;
 /// The last memtable; the first is 1.
 const LAST: u64 = 3;
 

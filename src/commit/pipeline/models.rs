@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::tests::Rig;
 use super::*;
-use crate::WriteBatch;
+use crate::batch::WriteBatch;
 use crate::cache::BlockCache;
 use crate::commit::write::{Batch, Single};
 use crate::compaction::flush::flush;
@@ -27,7 +27,7 @@ use crate::version::edit::FamilyEdit;
 use crate::version::models::Buried;
 use crate::version::super_version::{collect, pin};
 
-const SCHEDULES: usize = 4000;
+const SCHEDULES: usize = 20_000;
 
 struct Model {
     rig: Rig,
