@@ -179,7 +179,8 @@ fn every_seeded_bug_is_caught() {
     say("| mistake | rung | seed | seconds |\n|---|---|---|---|");
     for (bug, file, test) in bugs {
         let Outcome { passed, seconds, text } = run(&binaries[*file], (file, test), Some(bug));
-        let seed = text.split_once("AIDB_SEED=").and_then(|(_, rest)| rest.split(' ').next());
+        let seed = text.split_once("AIDB_SEED=").map(|(_, rest)| rest);
+        let seed = seed.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         // A rung that hangs has not said what is wrong.
         let verdict = match passed {
             Some(false) => seed.unwrap_or("-"),

@@ -4,6 +4,7 @@
 //! Root is needed, and `mkfs`, `mount` and `xfs_io`. Where they are not, the
 //! tests say so and pass.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,7 +23,8 @@ impl Mount {
     /// `None`, and a message, where it cannot be.
     pub(crate) fn new(kind: &str) -> Option<Mount> {
         let mount = Mount { dir: tempfile::tempdir().expect("a temporary directory") };
-        let image = std::fs::File::create(mount.image()).expect("a file");
+        let image = OpenOptions::new().write(true).create_new(true).open(mount.image());
+        let image = image.expect("a file");
         image.set_len(IMAGE_BYTES).expect("a sparse file");
         std::fs::create_dir(mount.point()).expect("a directory");
         let mut mkfs = Command::new(format!("mkfs.{kind}"));
