@@ -208,13 +208,19 @@ fn passing(n: u64) -> Vec<u8> {
     (1 << 63 | n).to_be_bytes().into()
 }
 
+/// Now and then too long for the rest of a log, which then ends early.
+fn sized(n: u64) -> Vec<u8> {
+    let len = if Rng::new(n).one_in(5) { 25_000 } else { 5000 };
+    Rng::new(n).bytes(len)
+}
+
 /// As [`numbered`], and none of the keys that passed has come back.
 fn numbered_without_passed(db: &Db) -> u64 {
     let mut found = entries(db);
     let passed: Vec<_> = found.split_off(&passing(0)).into_keys().collect();
     let count = found.len() as u64;
     for (n, (key, value)) in (0..).zip(found) {
-        assert!(key == u64::to_be_bytes(n) && value == long(n), "a hole in the order of commits");
+        assert!(key == u64::to_be_bytes(n) && value == sized(n), "a hole in the order of commits");
     }
     assert_eq!(passed, count.checked_sub(1).map(passing).as_slice(), "what was deleted is back");
     count
@@ -226,15 +232,15 @@ fn stale_records_of_a_recycled_log_are_not_replayed() {
     let (env, options) = faulty();
     env.record();
     let db = Db::open(PATH, &options).unwrap();
-    // All of one size, so that stale records begin where the new ones end.
+    // Of two sizes, so that stale records begin where the new ones end.
     let commit = |db: &Db, n: u64| {
         let mut batch = WriteBatch::new();
-        batch.put(n.to_be_bytes(), long(n));
+        batch.put(n.to_be_bytes(), sized(n));
         batch.put(passing(n), "");
         batch.delete(passing(n.wrapping_sub(1)));
         db.write(&batch, &WriteOptions::default()).unwrap();
     };
-    for n in 0..100_u64 {
+    for n in 0..200_u64 {
         commit(&db, n);
         if n % 9 == 0 {
             // And nothing is left of what they deleted.
