@@ -37,6 +37,7 @@ const BUGS: &[(&str, &str, &str)] = &[
     ("sync-newest-log-only", "disasters", "a_sync_of_the_newer_log_covers_the_older"),
     ("broken-log-chain", "disasters", "nothing_is_replayed_past_a_truncated_log"),
     ("replay-stale-records", "crash_sim", "power_cuts_with_a_written_log"),
+    ("replay-stale-records", "disasters", "stale_records_of_a_recycled_log"),
     // What the end of the process tells.
     ("reply-before-log-copy", "kill9", "buffered_writes_to_a_mapped_log"),
     ("reply-before-log-copy", "crash_sim", "power_cuts_with_a_written_log"),
