@@ -56,8 +56,8 @@ mod engine {
 }
 use engine::{
     batch, cache, check, checkpoint, commit, compaction, compress, config, db, env, error, events,
-    filter, inspect, iterator, memtable, repair, snapshot, sstable, stats, transaction, types, util,
-    version, wal,
+    filter, inspect, iterator, memtable, repair, snapshot, sstable, stats, transaction, types,
+    util, version, wal,
 };
 
 // What `src/lib.rs` exports: the unit tests name it from the root, and cargo

@@ -28,6 +28,7 @@ use crate::commit::Pipeline;
 use crate::db::Core;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
+use crate::util::seeded;
 use crate::util::span::span;
 use crate::version::filename::{self, FileKind, lock_path, log_path, table_path};
 use crate::version::set::begin_manifest;
@@ -81,7 +82,12 @@ fn fill(core: &Core, pipeline: &Pipeline, dir: &Path) -> Result<()> {
         link_or_copy(env, &table_path(from, file.number), &table_path(dir, file.number))?;
     }
     for log in pipeline.log_parts(state.log_number.unwrap_or(0))? {
-        copy_file(env, &log.path, &log_path(dir, log.number), log.len)?;
+        let to = log_path(dir, log.number);
+        if seeded::bug("checkpoint-links-logs") {
+            link_or_copy(env, &log.path, &to)?;
+            continue;
+        }
+        copy_file(env, &log.path, &to, log.len)?;
     }
     begin_manifest(env, dir, number, &state).map(drop)
 }
@@ -183,6 +189,9 @@ impl<'a> Copy<'a> {
             io::ErrorKind::AlreadyExists => exists(self.to),
             _ => Error::io("rename", &self.dir, e),
         })?;
+        if seeded::bug("skip-checkpoint-sync") {
+            return Ok(());
+        }
         let parent = self.to.parent().unwrap_or(self.to);
         self.env.sync_dir(parent).map_err(|e| {
             // It is whole, but may not last: it is taken back.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::stats::PinStats;
 use crate::types::key::SequenceNumber;
 use crate::types::slice::Slice;
-use crate::util::clock;
+use crate::util::{clock, seeded};
 
 /// Why a snapshot of one database refuses to read another.
 pub(crate) const FOREIGN: &str = "the snapshot belongs to another database";
@@ -46,8 +46,10 @@ impl SnapshotList {
     ) -> Registration {
         let mut registered = self.registered.lock();
         let sequence = sequence();
-        let first = || Registered { count: 0, since: clock::now() };
-        registered.entry(sequence).or_insert_with(first).count += 1;
+        if !seeded::bug("snapshot-unregistered") {
+            let first = || Registered { count: 0, since: clock::now() };
+            registered.entry(sequence).or_insert_with(first).count += 1;
+        }
         Registration { list: Arc::clone(self), sequence }
     }
 

@@ -7,6 +7,13 @@
 //! the state equals that after `n` steps for some `n` no less than the number
 //! acknowledged and no more than one past it. Steps are batches over two
 //! families, so a half-applied one matches no `n`.
+//!
+//! The same with a power cut: on a file system of its own, which is shut down
+//! under the child before the kill. Only synced writes are acknowledged there;
+//! of the others a first part must be left.
+//!
+//! `AIDB_LONG=<n>` does `n` times 1,000 kills, and as many power cuts as are 100
+//! on each file system.
 
 #[expect(dead_code, reason = "no test file uses all of the shared helpers")]
 mod common;
@@ -20,7 +27,8 @@ use std::time::Duration;
 
 use aidb::env::{Env, PosixEnv};
 use aidb::{ColumnFamily, Db, Options, WalIo, WriteBatch, WriteOptions};
-use common::{Rng, Trace, operations, seeds, small_family, small_options};
+use common::mount::Mount;
+use common::{Rng, Trace, long, operations, report, seeds, small_family, small_options};
 
 const CHILD: &str = "AIDB_KILL9_CHILD";
 /// How many steps back a step deletes, so that tombstones reach every level.
@@ -30,7 +38,10 @@ const STEPS_MAX: u64 = 20_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Mode {
-    sync: bool,
+    /// Every how many steps one is synced; 0: none.
+    sync_every: u64,
+    /// Whether the power is cut: what is not synced is not acknowledged.
+    power: bool,
     pwrite: bool,
     threads: u64,
 }
@@ -101,18 +112,24 @@ fn child() {
     let mut fields = arguments.split('\t');
     let path = fields.next().expect("a path").to_owned();
     let numbers: Vec<u64> = fields.map(|field| field.parse().expect("a number")).collect();
-    let [sync, pwrite, threads, starts @ ..] = &numbers[..] else { panic!("three numbers") };
-    let mode = Mode { sync: *sync == 1, pwrite: *pwrite == 1, threads: *threads };
+    let [sync_every, power, pwrite, threads, starts @ ..] = &numbers[..] else {
+        panic!("four numbers")
+    };
+    let (power, pwrite) = (*power == 1, *pwrite == 1);
+    let mode = Mode { sync_every: *sync_every, power, pwrite, threads: *threads };
     let (db, other) = mode.open(Path::new(&path));
-    let options = WriteOptions::default().sync(mode.sync);
     println!("\nready");
     thread::scope(|scope| {
         for thread in 0..mode.threads {
-            let (db, other, options) = (&db, &other, &options);
+            let (db, other) = (&db, &other);
             scope.spawn(move || {
                 let start = starts[thread as usize];
                 for step in start..start + STEPS_MAX {
-                    apply(db, other, thread, step, options);
+                    let sync = mode.sync_every > 0 && (step + 1).is_multiple_of(mode.sync_every);
+                    apply(db, other, thread, step, &WriteOptions::default().sync(sync));
+                    if mode.power && !sync {
+                        continue;
+                    }
                     let line = format!("ack {thread} {}\n", step + 1);
                     std::io::stdout().write_all(line.as_bytes()).unwrap();
                 }
@@ -124,18 +141,28 @@ fn child() {
 
 fn spawn(path: &Path, mode: Mode, starts: &[u64]) -> Child {
     let mut fields = vec![path.to_str().expect("a UTF-8 path").to_owned()];
-    let head = [u64::from(mode.sync), u64::from(mode.pwrite), mode.threads];
+    let (power, pwrite) = (u64::from(mode.power), u64::from(mode.pwrite));
+    let head = [mode.sync_every, power, pwrite, mode.threads];
     fields.extend(head.iter().chain(starts).map(u64::to_string));
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(CHILD, fields.join("\t"))
         .stdout(Stdio::piped())
+        // What it says when its file system goes is no news.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap()
 }
 
-/// Kills a child after a random time; the steps that it acknowledged.
-fn kill_one(path: &Path, mode: Mode, starts: &[u64], rng: &mut Rng) -> Vec<u64> {
+/// Kills a child after a random time, and the file system before it, if there
+/// is one of its own; the steps that it acknowledged.
+fn kill_one(
+    path: &Path,
+    mode: Mode,
+    starts: &[u64],
+    rng: &mut Rng,
+    mount: Option<&Mount>,
+) -> Vec<u64> {
     let mut child = spawn(path, mode, starts);
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     // Killed while opening, now and then; otherwise while writing.
@@ -148,9 +175,13 @@ fn kill_one(path: &Path, mode: Mode, starts: &[u64], rng: &mut Rng) -> Vec<u64> 
     };
     let reader = thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
     thread::sleep(patience);
+    if let Some(mount) = mount {
+        mount.shut_down(rng.one_in(2));
+    }
     child.kill().unwrap();
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), None, "the child ended by itself: {status}");
+    // Without its file system it may end in any way.
+    assert!(mount.is_some() || status.code().is_none(), "the child ended by itself: {status}");
     let mut acknowledged = starts.to_vec();
     for line in reader.join().unwrap() {
         let Some(("", fields)) = line.split_once("ack ") else { continue };
@@ -170,10 +201,15 @@ fn contents(db: &Db, other: &ColumnFamily) -> BTreeMap<(Vec<u8>, bool), Vec<u8>>
     of(db, false).into_iter().chain(of(other, true)).collect()
 }
 
-/// The number of steps of `thread` that the state shows. Takes its entries out.
+/// The number of steps of `thread` that the state shows, the last of which none
+/// has deleted. Takes its entries out.
 fn applied(state: &mut BTreeMap<(Vec<u8>, bool), Vec<u8>>, thread: u64, acknowledged: u64) -> u64 {
-    let has = |step| state.contains_key(&(key(thread, step, 0), in_other(step, 0)));
-    let steps = if has(acknowledged) { acknowledged + 1 } else { acknowledged };
+    let after = (format!("{thread}/~").into_bytes(), false);
+    let last = state.range(..after).next_back().map(|((key, _), _)| key);
+    let own = last.and_then(|key| key.strip_prefix(format!("{thread}/").as_bytes()));
+    let number = |own: &[u8]| std::str::from_utf8(&own[..10]).expect("digits").parse::<u64>();
+    let steps = own.map_or(0, |own| number(own).expect("a number") + 1);
+    assert!(steps >= acknowledged, "{steps} of {acknowledged} steps are left");
     for step in 0..steps {
         if is_deleted_later(step) && step + WINDOW < steps {
             continue;
@@ -189,19 +225,29 @@ fn applied(state: &mut BTreeMap<(Vec<u8>, bool), Vec<u8>>, thread: u64, acknowle
 }
 
 fn kill_rounds(seed: u64, rounds: u64, mode: Mode) {
+    let dir = tempfile::tempdir().unwrap();
+    rounds_in(&dir.path().join("db"), seed, rounds, mode, None);
+}
+
+fn rounds_in(path: &Path, seed: u64, rounds: u64, mode: Mode, mount: Option<&Mount>) {
     let trace = Trace::new(seed, mode);
     let mut rng = Rng::new(seed);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("db");
     let mut steps = vec![0; mode.threads as usize];
     for _ in 0..rounds {
         trace.step();
-        let acknowledged = kill_one(&path, mode, &steps, &mut rng);
-        let (db, other) = mode.open(&path);
+        let acknowledged = kill_one(path, mode, &steps, &mut rng, mount);
+        if let Some(mount) = mount {
+            mount.again();
+        }
+        let (db, other) = mode.open(path);
         let mut state = contents(&db, &other);
         for thread in 0..mode.threads {
             let known = acknowledged[thread as usize];
-            steps[thread as usize] = applied(&mut state, thread, known);
+            let found = applied(&mut state, thread, known);
+            // The kill may have come between a step and its acknowledgement.
+            let bounded = !mode.power || mode.sync_every == 1;
+            assert!(!bounded || found <= known + 1, "{found} of {known} steps");
+            steps[thread as usize] = found;
         }
         let rest: Vec<_> = state.keys().take(3).collect();
         assert!(rest.is_empty(), "keys that should not exist: {rest:?}; {acknowledged:?} steps");
@@ -212,29 +258,68 @@ fn kill_rounds(seed: u64, rounds: u64, mode: Mode) {
     }
 }
 
+/// So many databases, one after the other, for the long form of a test.
+fn databases(first_seed: u64, times_long: u64) -> Vec<u64> {
+    seeds(first_seed, (times_long * long()).max(1))
+}
+
 fn kill_all(first_seed: u64, sync: bool, pwrite: bool) {
-    for seed in seeds(first_seed, 1) {
-        kill_rounds(seed, operations(12), Mode { sync, pwrite, threads: 1 });
-        kill_rounds(seed + 1, operations(12), Mode { sync, pwrite, threads: 3 });
+    let mut kills = 0;
+    for seed in databases(first_seed, 11) {
+        for threads in [1, 3] {
+            let sync_every = u64::from(sync);
+            let mode = Mode { sync_every, power: false, pwrite, threads };
+            kill_rounds(seed, operations(12), mode);
+            kills += operations(12);
+        }
     }
+    report(format_args!("kill -9, sync {sync}, pwrite {pwrite}: {kills} kills"));
 }
 
 #[test]
 fn buffered_writes_to_a_mapped_log() {
-    kill_all(1, false, false);
+    kill_all(1_000, false, false);
 }
 
 #[test]
 fn buffered_writes_to_a_written_log() {
-    kill_all(11, false, true);
+    kill_all(11_000, false, true);
 }
 
 #[test]
 fn synced_writes_to_a_mapped_log() {
-    kill_all(21, true, false);
+    kill_all(21_000, true, false);
 }
 
 #[test]
 fn synced_writes_to_a_written_log() {
-    kill_all(31, true, true);
+    kill_all(31_000, true, true);
+}
+
+/// Of one database.
+const CUTS: u64 = 4;
+
+fn cut_power(kind: &str, first_seed: u64) {
+    let Some(mount) = Mount::new(kind) else { return };
+    let mut cuts = 0;
+    for seed in databases(first_seed, 9) {
+        for (sync_every, pwrite) in [(1, false), (1, true), (40, seed % 2 == 0)] {
+            let path = mount.point().join(format!("db{seed}-{sync_every}-{pwrite}"));
+            let mode = Mode { sync_every, power: true, pwrite, threads: 2 };
+            rounds_in(&path, seed, operations(CUTS), mode, Some(&mount));
+            std::fs::remove_dir_all(&path).unwrap();
+            cuts += operations(CUTS);
+        }
+    }
+    report(format_args!("power cuts on {kind}: {cuts}"));
+}
+
+#[test]
+fn power_cuts_on_ext4() {
+    cut_power("ext4", 41_000);
+}
+
+#[test]
+fn power_cuts_on_xfs() {
+    cut_power("xfs", 51_000);
 }

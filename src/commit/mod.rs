@@ -1,6 +1,8 @@
 //! How a write becomes visible and durable: reserve, apply, publish, sync.
 
 mod failure;
+#[cfg(all(test, shuttle))]
+mod models;
 mod pipeline;
 mod publish;
 mod stall;

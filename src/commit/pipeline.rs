@@ -25,6 +25,8 @@
 
 mod copying;
 mod flushing;
+#[cfg(all(test, shuttle))]
+mod models;
 mod retention;
 mod settled;
 mod stopped;
@@ -36,8 +38,6 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::batch::FamilyTotals;
 use crate::commit::failure::Failure;
@@ -51,7 +51,8 @@ use crate::events::Events;
 use crate::memtable::{ArenaRange, Entry, MemTable, MemTablePool};
 use crate::stats::recorder::{Counter, Operation, Recorder};
 use crate::types::key::{SEQUENCE_MAX, SequenceNumber};
-use crate::util::clock;
+use crate::util::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use crate::util::{clock, seeded};
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
@@ -287,12 +288,17 @@ impl Pipeline {
         }
         let mut r = self.reserve(c, o)?;
         let unfinished = Unfinished(self);
-        if let Some((log, range)) = r.log {
+        if seeded::bug("publish-before-apply") {
+            self.publisher.complete(r.ticket, r.last);
+        }
+        if let Some((log, range)) = r.log.filter(|_| !skips_log_copy(r.last)) {
             c.log(&log, range, r.first).map_err(|e| self.fail(e))?;
             self.pool.note_progress(&log);
         }
         c.apply(r.first, &mut r.targets);
-        self.publisher.complete(r.ticket, r.last);
+        if !seeded::bug("publish-before-apply") {
+            self.publisher.complete(r.ticket, r.last);
+        }
         mem::forget(unfinished);
         self.publisher.wait(r.last, &self.failure)?;
         if o.sync {
@@ -354,17 +360,23 @@ impl Pipeline {
                 return Err(Error::Closed);
             }
             if !self.publisher.has_slot(state.next_ticket) {
-                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                MutexGuard::unlocked(&mut state, yield_now);
                 continue;
             }
-            if C::CHECKED {
+            if C::CHECKED && !seeded::bug("commit-unchecked") {
                 if !self.settle(&mut state, attempt)? {
                     attempt += 1;
                     continue;
                 }
                 c.check(&Settled::new(&state))?;
             }
-            if let Some(reserved) = self.try_reserve(&mut state, c, o)? {
+            if let Some(mut reserved) = self.try_reserve(&mut state, c, o)? {
+                if seeded::bug("ticket-after-unlock") {
+                    state.next_ticket -= 1;
+                    MutexGuard::unlocked(&mut state, yield_now);
+                    reserved.ticket = state.next_ticket;
+                    state.next_ticket += 1;
+                }
                 if state.rotated {
                     // The ticket is open, and this may panic.
                     unfinished = Unfinished(self);
@@ -553,7 +565,13 @@ impl Pipeline {
         };
         let start = clock::now();
         for log in &logs {
-            log.sync()?;
+            if seeded::bug("ignore-sync-error") {
+                let _ = log.sync();
+            } else if seeded::bug("sync-newest-log-only") {
+                logs.last().map_or(Ok(()), |log| log.sync())?;
+            } else {
+                log.sync()?;
+            }
         }
         self.recorder.record(Operation::Sync, clock::since(start));
         let mut state = self.state.lock();
@@ -584,6 +602,11 @@ impl Pipeline {
     pub(crate) fn shutdown_pool(&self) {
         self.pool.shutdown();
     }
+}
+
+/// A reply without waiting for the log copy: every now and then it never comes.
+fn skips_log_copy(sequence: SequenceNumber) -> bool {
+    seeded::bug("reply-before-log-copy") && sequence.is_multiple_of(64)
 }
 
 impl State {

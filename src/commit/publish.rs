@@ -20,18 +20,18 @@
 //!    completer. So the exchange of `head` must both acquire and release when it
 //!    succeeds; weaker, it would show a write before the one it follows.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
 
 use crate::commit::failure::Failure;
 use crate::error::Result;
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
+use crate::util::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, yield_now};
 
 const SLOTS: u64 = 256;
 /// Rounds of spinning and of yielding before a waiter sleeps.
-const SPINS: usize = 100;
-const YIELDS: usize = 10;
+const SPINS: usize = if cfg!(shuttle) { 1 } else { 100 };
+const YIELDS: usize = if cfg!(shuttle) { 1 } else { 10 };
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -95,8 +95,16 @@ impl Publisher {
         let slot = self.slot(ticket);
         // Relaxed: published by the store to `done` below.
         slot.end_sequence.store(end, Ordering::Relaxed);
+        if seeded::bug("publish-out-of-order") {
+            self.visible.0.fetch_max(end, Ordering::SeqCst);
+        }
+        let overlooked =
+            seeded::bug("completion-overlooked") && self.head.0.load(Ordering::SeqCst) != ticket;
         // SeqCst here and below: invariant 3.
         slot.done.store(ticket + 1, Ordering::SeqCst);
+        if overlooked {
+            return;
+        }
         let mut published = false;
         loop {
             let head = self.head.0.load(Ordering::SeqCst);
@@ -125,7 +133,9 @@ impl Publisher {
 
     /// Wakes every waiter: sequences were published, or the database failed.
     pub(crate) fn wake_all(&self) {
-        drop(self.lock.lock());
+        if !seeded::bug("wake-before-sleep") {
+            drop(self.lock.lock());
+        }
         self.advanced.notify_all();
     }
 
@@ -142,7 +152,7 @@ impl Publisher {
             if self.visible() >= sequence {
                 return true;
             }
-            if round < spins { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if round < spins { std::hint::spin_loop() } else { yield_now() }
         }
         false
     }

@@ -9,11 +9,11 @@
 use std::io;
 use std::mem;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::commit::failure::Failure;
 use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
+use crate::util::sync::{Condvar, Mutex};
 
 #[derive(Debug, Default)]
 struct State {
@@ -54,6 +54,9 @@ impl GroupSync {
                 break;
             }
             self.ended.wait(&mut state);
+            if seeded::bug("join-any-sync") {
+                return Ok(());
+            }
         }
         state.syncing = true;
         drop(state);
@@ -67,6 +70,7 @@ impl GroupSync {
                 state.durable = state.durable.max(durable);
                 Ok(())
             }
+            Err(error) if seeded::bug("retry-failed-sync") => Err(error),
             Err(error) => Err(failure.poison(error)),
         };
         // Under the lock, so that no waiter checks before and sleeps after.

@@ -20,6 +20,7 @@
 //! visible, so a reader that pins the job's output sees the newest of each.
 
 use crate::types::key::{SeqType, SequenceNumber, ValueType};
+use crate::util::seeded;
 
 /// Decides entry by entry, fed in internal-key order.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl VersionFilter {
         &mut self,
         key: &[u8],
         seq_type: SeqType,
-        absent_below: impl FnOnce(&[u8]) -> bool,
+        mut absent_below: impl FnMut(&[u8]) -> bool,
     ) -> Verdict {
         let stratum = self.snapshots.partition_point(|s| *s < seq_type.sequence());
         if self.is_same_key(key) {
@@ -68,6 +69,9 @@ impl VersionFilter {
             self.absent_below = None;
         }
         self.stratum = stratum;
+        if seeded::bug("drop-needed-tombstone") && !seq_type.is_put() && absent_below(key) {
+            return Verdict::Drop;
+        }
         if stratum > 0 {
             return Verdict::Keep(seq_type);
         }

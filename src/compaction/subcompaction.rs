@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
 use crate::sstable::Origin;
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
+use crate::util::seeded;
 use crate::version::{BelowCursor, FileMeta, Version};
 
 const CANCEL_CHECK_ENTRIES: usize = 4096;
@@ -68,14 +69,16 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let mut count = 0usize;
     while entries.valid() {
         let key = entries.user_key();
-        if range.end.as_ref().is_some_and(|end| key >= &**end) {
+        if range.end.as_ref().is_some_and(|end| {
+            key >= &**end && !(seeded::bug("subcompaction-bound") && key == &**end)
+        }) {
             break;
         }
         count += 1;
         if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
             context.check_cancelled()?;
         }
-        if !filter.is_same_key(key) {
+        if !filter.is_same_key(key) || seeded::bug("split-user-key") {
             let overlapping = overlap.advance(key);
             let costly = overlapping > GRANDPARENT_OVERLAP_MAX * target
                 && output.current_bytes() > target / 8;

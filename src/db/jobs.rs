@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::sstable::Origin;
 use crate::stats::recorder::Operation;
-use crate::util::clock;
 use crate::util::span::span;
+use crate::util::{clock, seeded};
 use crate::version::edit::{FamilyEdit, VersionEdit};
 use crate::version::super_version::Immutable;
 use crate::version::{FileMeta, Version};
@@ -52,7 +52,9 @@ impl Core {
         let id = imm.mem.id();
         // Invariant 4 of the pipeline.
         pipeline.wait_visible(imm.last_sequence)?;
-        pipeline.sync_to(imm.last_sequence)?;
+        if !seeded::bug("flush-before-log-sync") {
+            pipeline.sync_to(imm.last_sequence)?;
+        }
         let snapshots = self.snapshots.sequences();
         let origin = Origin {
             family: family.id(),
@@ -163,6 +165,12 @@ impl Core {
         let (options, name) = (family.options(), (family.id(), family.name()));
         let outcome = job::run(&self.context, options, name, plan, version, &snapshots, threads)?;
         edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
+        if seeded::bug("delete-inputs-before-edit") {
+            for file in plan.files() {
+                let path = crate::version::table_path(&self.context.dir, file.number);
+                let _ = self.context.env.remove(&path);
+            }
+        }
         if let Err(error) = self.install(family, edit, None) {
             if matches!(error, Error::InvalidArgument(_)) {
                 self.unlink(outcome.outputs.iter().map(|f| f.number));

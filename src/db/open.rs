@@ -33,6 +33,7 @@ use crate::memtable::MemTablePool;
 use crate::snapshot::SnapshotList;
 use crate::stats::recorder::Recorder;
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
 use crate::util::span::span;
 use crate::version::edit::VersionEdit;
 use crate::version::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
@@ -103,6 +104,9 @@ fn refuse_leftovers(path: &Path, options: &Options) -> Result<()> {
 /// have been cut off before that, so that its being there proves nothing.
 fn sync_name(path: &Path, options: &Options) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
+    if seeded::bug("skip-parent-sync") {
+        return Ok(());
+    }
     options.env.sync_dir(parent).map_err(|e| Error::io("sync the directory of", path, e))
 }
 

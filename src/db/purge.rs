@@ -23,6 +23,7 @@ use crate::db::pins::PinTracker;
 use crate::env::Env;
 use crate::events::{Event, Events};
 use crate::memtable::{MemTable, MemTablePool};
+use crate::util::seeded;
 use crate::version::filename::{self, FileKind};
 use crate::version::super_version::{Graveyard, SuperVersion, collect};
 
@@ -209,7 +210,13 @@ impl Purge {
         mems: Vec<Arc<MemTable>>,
         files: &[PathBuf],
     ) {
+        if seeded::bug("purge-forgets") {
+            return std::mem::forget((super_versions, mems));
+        }
         for file in files {
+            if seeded::bug("purge-truncates") {
+                let _ = self.env.create(file, false);
+            }
             // Best effort: what stays is removed at the next open.
             if self.env.remove(file).is_ok() {
                 self.tell_deleted(file);

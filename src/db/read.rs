@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
 use crate::stats::recorder::{Counter, Operation, Timer};
-use crate::types::key::{SeqType, SequenceNumber};
+use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
+use crate::util::seeded;
 use crate::version::FileMeta;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
@@ -168,7 +169,8 @@ impl ColumnFamily {
     pub fn pin(&self) -> ReadPin {
         // In this order: see the module's text.
         let super_version = self.acquire();
-        let sequence = self.visible();
+        let sequence =
+            if seeded::bug("pin-without-sequence") { SEQUENCE_MAX } else { self.visible() };
         super_version.recorder.add(Counter::ReadPinsTaken, 1);
         ReadPin { super_version, sequence, kept: PinList::default() }
     }

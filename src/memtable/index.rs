@@ -30,11 +30,12 @@
 
 use std::io;
 use std::slice;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::arena::Offset;
 use crate::env::AnonymousRegion;
 use crate::util::prefetch::prefetch;
+use crate::util::sync::AtomicU64;
 
 const LINE_SLOTS: usize = 8;
 const LINE_BYTES: usize = 64;

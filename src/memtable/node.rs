@@ -31,10 +31,12 @@
 
 use std::marker::PhantomData;
 use std::slice;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, NODE_HEADER, NodeSpace, Offset, UNIT, VERSION_HEADER};
 use crate::types::key::{KEY_LEN_MAX, SeqType, VALUE_LEN_MAX};
+use crate::util::seeded;
+use crate::util::sync::{AtomicU32, AtomicU64};
 
 const KEY_LEN_AT: usize = 4;
 pub(super) const HEIGHT_AT: usize = 6;
@@ -214,6 +216,9 @@ impl<'a> Node<'a> {
             }
             // Relaxed: published by the exchange below.
             version.next().store(next, Ordering::Relaxed);
+            if seeded::bug("version-overwritten") {
+                return place.store(version.offset, Ordering::Release);
+            }
             // Release: publishes the version's contents; what `next` leads to was
             // acquired by us and is passed on. Acquire on failure:
             // the version that came in between is compared next. The chain only

@@ -24,7 +24,7 @@
 //! there.
 
 use std::cmp::Ordering as Order;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, ArenaRange, HEAD, HEIGHT_MAX, Offset};
 use super::node::{
@@ -32,6 +32,8 @@ use super::node::{
 };
 use crate::types::key::{PrefixMap, SeqType};
 use crate::util::prefetch::prefetch;
+use crate::util::seeded;
+use crate::util::sync::{AtomicU64, AtomicUsize};
 
 /// A key that is looked for, with its mapping.
 #[derive(Clone, Copy, Default)]
@@ -462,6 +464,10 @@ impl SkipList {
                 unsafe { node.link(level) }.store(link, Ordering::Relaxed);
                 // SAFETY: as for the splice, or where a walk ended.
                 let place = unsafe { before.link(level) };
+                if seeded::bug("link-overwritten") {
+                    place.store(own, Ordering::Release);
+                    break;
+                }
                 // Release: publishes the node's contents and its links up to
                 // this level; what `link` leads to was acquired by us and is
                 // passed on. Relaxed on failure: the walk loads it again.

@@ -87,7 +87,7 @@ fn add_table(env: &SimEnv, origin: &Origin) {
 
 fn add_table_of(env: &SimEnv, number: u64, origin: &Origin) {
     let (compression, bloom_bits_per_key, block_bytes) = (Compression::None, 10.0, 4096);
-    let options = TableOptions { compression, bloom_bits_per_key, block_bytes };
+    let options = TableOptions { compression, bloom_bits_per_key, point_index: None, block_bytes };
     let path = filename::table_path(dir(), number);
     let mut table = TableBuilder::new(env.create(&path, false).unwrap(), path, options);
     table.set_origin(origin.clone());

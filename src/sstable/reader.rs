@@ -47,7 +47,6 @@ use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
 use crate::types::slice::{Pinned, Slice};
-use crate::util::checksum::checksum;
 use crate::util::prefetch::{prefetch, prefetch_address};
 
 const CACHE_LINE: usize = 64;
@@ -458,23 +457,6 @@ impl Table {
         // Relaxed: rule 3.
         self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Verifies the checksum of a stored block.
-    pub(super) fn check_block(
-        &self,
-        handle: DataHandle,
-        compressed: bool,
-        bytes: &[u8],
-    ) -> Result<()> {
-        let intact = if compressed {
-            bytes.len() >= COMPRESSED_HEADER_LEN
-                && bytes[..4] == checksum(&[&bytes[4..]]).to_le_bytes()
-        } else {
-            Block::parse(bytes)
-                .is_some_and(|block| block.used() as usize == bytes.len() && block.is_intact())
-        };
-        if intact { Ok(()) } else { Err(self.corrupt(handle.offset, "block checksum mismatch")) }
     }
 
     /// Checks that an uncompressed block is the one that the index means: its

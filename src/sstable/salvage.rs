@@ -290,7 +290,7 @@ mod tests {
     fn bytes_read(bytes: Vec<u8>) -> u64 {
         let read = Arc::new(AtomicU64::new(0));
         let file = Counting { bytes, read: Arc::clone(&read) };
-        run(Source::File(Box::new(file)), &mut |_, _| Ok(())).unwrap();
+        run(Source::File(Box::new(file)), &mut |_| Ok(())).unwrap();
         read.load(Ordering::Relaxed)
     }
 

@@ -1,4 +1,5 @@
-//! The full check of a table: reads every byte and believes nothing.
+//! The checks of a table: of a block's checksum, and the full one, which reads
+//! every byte and believes nothing.
 
 use super::block::Block;
 use super::format::*;
@@ -7,6 +8,8 @@ use super::open::Parts;
 use super::reader::Table;
 use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
+use crate::util::checksum::checksum;
+use crate::util::seeded;
 
 /// What has been seen of the table so far.
 #[derive(Default)]
@@ -43,6 +46,26 @@ impl Seen {
 }
 
 impl Table {
+    /// Verifies the checksum of a stored block.
+    pub(super) fn check_block(
+        &self,
+        handle: DataHandle,
+        compressed: bool,
+        bytes: &[u8],
+    ) -> Result<()> {
+        if seeded::bug("skip-checksum") {
+            return Ok(());
+        }
+        let intact = if compressed {
+            bytes.len() >= COMPRESSED_HEADER_LEN
+                && bytes[..4] == checksum(&[&bytes[4..]]).to_le_bytes()
+        } else {
+            Block::parse(bytes)
+                .is_some_and(|block| block.used() as usize == bytes.len() && block.is_intact())
+        };
+        if intact { Ok(()) } else { Err(self.corrupt(handle.offset, "block checksum mismatch")) }
+    }
+
     /// Checks every block's checksum, the order of all entries, the index
     /// against the blocks, the filter against the keys and the properties
     /// against the entries; and what was read when the table was opened once

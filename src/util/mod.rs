@@ -5,4 +5,6 @@ pub(crate) mod clock;
 pub(crate) mod coding;
 pub(crate) mod prefetch;
 pub(crate) mod priority;
+pub(crate) mod seeded;
 pub(crate) mod span;
+pub(crate) mod sync;

@@ -9,6 +9,8 @@ pub(crate) mod edit;
 pub(crate) mod filename;
 pub(crate) mod known;
 pub(crate) mod manifest;
+#[cfg(all(test, shuttle))]
+pub(crate) mod models;
 mod multi_get;
 pub(crate) mod set;
 pub(crate) mod super_version;

@@ -34,6 +34,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::sstable::Table;
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
 
 use state::{Family, Replay, State};
 
@@ -227,7 +228,7 @@ impl VersionSet {
     fn persist(&mut self, edit: &VersionEdit, state: &State) -> Result<()> {
         if let Some(live) = self.manifest.as_mut().filter(|live| !live.is_outgrown()) {
             live.writer.append(edit)?;
-            return live.writer.sync();
+            return if seeded::bug("skip-manifest-sync") { Ok(()) } else { live.writer.sync() };
         }
         let live = self.start_manifest(state)?;
         let old = std::mem::replace(&mut self.manifest_number, live.writer.number());
@@ -345,6 +346,9 @@ pub(crate) fn begin_manifest(
 ) -> Result<ManifestWriter> {
     let mut writer = ManifestWriter::create(env, dir, number)?;
     writer.append(edit)?;
+    if seeded::bug("current-before-manifest") {
+        write_current(env, dir, number)?;
+    }
     writer.sync()?;
     env.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
     write_current(env, dir, number)?;

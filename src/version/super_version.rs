@@ -16,7 +16,7 @@
 //! default collector must not hold our memory, nor the reverse.
 
 use std::fmt;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
@@ -27,6 +27,8 @@ use crate::sstable::{Table, TableValue};
 use crate::stats::recorder::Recorder;
 use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
+use crate::util::seeded;
+use crate::util::sync::AtomicPtr;
 use crate::version::version::Version;
 
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
@@ -230,6 +232,9 @@ impl SuperVersionCell {
         let old = self.current.swap(next, Ordering::AcqRel);
         // SAFETY: the cell's own reference (invariant 1), now ours.
         let old = unsafe { Arc::from_raw(old.cast_const()) };
+        if seeded::bug("bury-early") {
+            return graveyard.bury(old);
+        }
         // `defer` runs the closure when every current guard has ended
         // (invariant 3).
         guard.0.defer(move || graveyard.bury(old));

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::memtable::MemTable;
 use crate::stats::recorder::Recorder;
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
+use crate::util::sync::Mutex;
 use crate::version::Version;
 use crate::version::super_version::{Graveyard, Immutable, SuperVersion, SuperVersionCell};
 
@@ -51,6 +51,11 @@ impl View {
     fn change(&self, f: impl FnOnce(&mut Parts)) {
         let mut parts = self.parts.lock();
         f(&mut parts);
+        if seeded::bug("install-outside-lock") {
+            let next = parts.compose(&self.recorder);
+            drop(parts);
+            return self.cell.install(next);
+        }
         // Under the lock, so that installs happen in the order of the changes.
         self.cell.install(parts.compose(&self.recorder));
     }
@@ -79,6 +84,9 @@ impl View {
 
     /// Installs `version`; memtable `flushed` is in it.
     pub(crate) fn install(&self, version: Arc<Version>, flushed: Option<u64>) {
+        if seeded::bug("hand-over-in-two-steps") {
+            self.change(|parts| parts.imms.retain(|imm| Some(imm.mem.id()) != flushed));
+        }
         self.change(|parts| {
             parts.version = version;
             if let Some(id) = flushed {

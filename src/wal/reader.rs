@@ -27,6 +27,7 @@ use crate::config::WalRecovery;
 use crate::env::Region;
 use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
 
 /// Where a log is damaged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl<'a> LogReader<'a> {
             if count == 0 {
                 continue;
             }
-            if first_sequence <= self.last_sequence {
+            if first_sequence <= self.last_sequence && !seeded::bug("replay-stale-records") {
                 let what = "sequence number does not follow the one before";
                 return Logged::Bad(Damage { offset, what });
             }
@@ -351,7 +352,7 @@ impl Replay {
             }
         };
         let what = "log does not continue the one before it";
-        (!intact).then_some(Damage { offset: 0, what })
+        (!intact && !seeded::bug("broken-log-chain")).then_some(Damage { offset: 0, what })
     }
 
     /// A hole at the reader's position. A point-in-time replay ends there
@@ -363,6 +364,7 @@ impl Replay {
     fn damaged(&mut self, path: &Path, damage: Damage) -> Result<Flow> {
         let Damage { offset, what } = damage;
         match self.mode {
+            WalRecovery::AbsoluteConsistency if seeded::bug("tolerate-damage") => Ok(Flow::Stop),
             WalRecovery::AbsoluteConsistency => Err(Error::corruption(path, offset, what)),
             WalRecovery::PointInTime => {
                 self.end.stopped_early = Some((path.into(), offset, what));

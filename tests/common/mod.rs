@@ -6,6 +6,7 @@
 //! `AIDB_OPS=<n>` sets the number of operations, and `AIDB_LONG=<n>` asks for the
 //! long forms, `n` times the usual size where that is a matter of size.
 
+pub(crate) mod mount;
 pub(crate) mod oracle;
 
 use std::cell::Cell;

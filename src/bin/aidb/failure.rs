@@ -55,7 +55,9 @@ pub(crate) fn complain(why: impl Display) {
 impl Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Failure::Data(why) | Failure::Usage(why) => f.write_str(why),
+            Failure::Data(why) | Failure::Usage(why) | Failure::Interrupted(why) => {
+                f.write_str(why)
+            }
             Failure::Silent | Failure::ClosedPipe => Ok(()),
         }
     }

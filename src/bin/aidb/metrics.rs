@@ -8,12 +8,12 @@
 use std::ffi::OsStr;
 use std::io::Write;
 
-use aidb::{Db, Options, metrics};
+use aidb::metrics;
 use tiny_http::{Header, Method, Response, Server};
 
 use crate::args::Common;
 use crate::failure::{Failure, complain};
-use crate::{directory, family, text};
+use crate::{family, open_to_read, text};
 
 /// The path that Prometheus asks for.
 const PATH: &str = "/metrics";
@@ -57,13 +57,12 @@ fn response(status: u16, text: String, content_type: &str) -> Response<std::io::
 }
 
 fn scrape(common: &Common) -> Result<String, Failure> {
-    let db = Db::open_read_only(directory(common)?, &Options::default())?;
-    Ok(metrics::encode(&db.stats()))
+    Ok(metrics::encode(&open_to_read(common)?.stats()))
 }
 
 /// Prints how a key is looked up.
 pub(crate) fn explain(common: &Common, key: &OsStr, out: &mut impl Write) -> Result<(), Failure> {
-    let key = text::argument(key, common.hex)?;
-    let db = Db::open_read_only(directory(common)?, &Options::default())?;
+    let key = text::argument(key, common.encoding())?;
+    let db = open_to_read(common)?;
     Ok(writeln!(out, "{}", family(&db, common)?.explain_get(&key)?)?)
 }

@@ -19,16 +19,15 @@
 //! 4. Whoever asks has looked at what was there before without the lock, so that
 //!    what is left for the lock is in the newest memtables, in all likelihood.
 
-use parking_lot::MutexGuard;
-
 use super::{Pipeline, State};
 use crate::error::Result;
 use crate::types::key::SequenceNumber;
+use crate::util::sync::MutexGuard;
 use crate::version::super_version::pin;
 
 /// Rounds of spinning and of yielding with the lock held, at the first attempt.
-const SPINS: usize = 200;
-const YIELDS: usize = 50;
+const SPINS: usize = if cfg!(shuttle) { 1 } else { 200 };
+const YIELDS: usize = if cfg!(shuttle) { 1 } else { 50 };
 /// How often the rounds of yielding double.
 const DOUBLINGS_MAX: u32 = 8;
 

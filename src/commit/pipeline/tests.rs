@@ -37,15 +37,20 @@ impl FlushDue for Bell {
 const SEGMENT_BYTES: u64 = 64 << 10;
 const BUFFER_BYTES: usize = 128 << 10;
 
-struct Rig {
-    pipeline: Pipeline,
+pub(super) struct Rig {
+    pub(super) pipeline: Pipeline,
     bell: Arc<AtomicUsize>,
-    env: SimEnv,
+    pub(super) env: SimEnv,
 }
 
 impl Rig {
     /// With families 0 and 1.
     fn new(last_sequence: SequenceNumber) -> Rig {
+        Rig::burying(last_sequence, Arc::new(Nowhere))
+    }
+
+    /// The same, with a graveyard of the caller's.
+    pub(super) fn burying(last_sequence: SequenceNumber, graveyard: Arc<dyn Graveyard>) -> Rig {
         let env = SimEnv::new();
         let dir = std::path::Path::new("/db");
         env.create_dir(dir).unwrap();
@@ -75,7 +80,7 @@ impl Rig {
                 Arc::clone(&mem),
                 vec![],
                 Arc::default(),
-                Arc::new(Nowhere),
+                Arc::clone(&graveyard),
                 Arc::default(),
             );
             pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
