@@ -320,7 +320,7 @@ mod tests {
         let read = Arc::new(AtomicU64::new(0));
         let source = Source::File(Box::new(Counting { bytes, read: Arc::clone(&read) }));
         let budget = Cell::new(TRIES * len as u64);
-        let each: Each<'_> = &mut |_, _| Ok(());
+        let each: Each<'_> = &mut |_| Ok(());
         let salvage = Salvage { source, each, done: Salvaged::default(), budget };
         assert!(salvage.find_properties(index_at as u64).is_none());
         let read = read.load(Ordering::Relaxed);

@@ -281,7 +281,8 @@ mod tests {
     fn a_graveyard_that_panics_takes_nothing_from_readers() {
         let super_version = || {
             let mem = MemTable::new(0, 4096, PrefixMap::default()).unwrap();
-            SuperVersion { mem: Arc::new(mem), imms: Vec::new(), version: Arc::default() }
+            let (version, recorder) = (Arc::default(), Arc::default());
+            SuperVersion { mem: Arc::new(mem), imms: Vec::new(), version, recorder }
         };
         let cell = SuperVersionCell::new(super_version(), Arc::new(Panics));
         let old = Arc::downgrade(&cell.acquire());
