@@ -11,6 +11,7 @@ mod explain;
 pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod iterator;
+mod lend;
 mod open;
 mod points;
 pub(crate) mod reader;
