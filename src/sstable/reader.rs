@@ -42,11 +42,11 @@ use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::compress::decompress;
 use crate::config::{ReadMode, VerifyChecksums};
-use crate::env::{Env, Region, RegionWatch};
+use crate::env::{Env, Region};
 use crate::error::{Error, Result};
 use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
-use crate::types::slice::{Pinned, Slice};
+use crate::types::slice::Pinned;
 use crate::util::prefetch::{prefetch, prefetch_address};
 
 const CACHE_LINE: usize = 64;
@@ -179,11 +179,6 @@ impl Table {
 
     pub(super) fn has_filter(&self) -> bool {
         self.filter.is_some()
-    }
-
-    /// Tells later whether somebody holds the table, or a slice of it.
-    pub(crate) fn watch(&self) -> RegionWatch {
-        self.region.watch()
     }
 
     /// The checksum in the footer, as the manifest has it.
@@ -562,20 +557,6 @@ impl Table {
         } else {
             self.region.pin(self.mapped_block(i, handle)?)
         }))
-    }
-
-    /// A slice that keeps the mapping alive, of bytes that `get` returned as
-    /// [`TableValue::Mapped`].
-    pub(crate) fn pin(&self, bytes: &[u8]) -> Slice {
-        Slice::inline(bytes).unwrap_or_else(|| Slice::from(self.region.pin(bytes)))
-    }
-
-    /// The value as a slice of its own, without a copy unless it is short.
-    pub(crate) fn pin_value(&self, value: TableValue<'_>) -> Slice {
-        match value {
-            TableValue::Mapped(bytes) => self.pin(bytes),
-            TableValue::Cached(pinned) => Slice::from(pinned),
-        }
     }
 
     /// At most `n` ascending keys that cut the table into parts of about equal
