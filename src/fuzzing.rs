@@ -136,12 +136,24 @@ pub fn table(data: &[u8]) {
         backward.push((iter.user_key().to_vec(), iter.seq_type(), iter.value().to_vec()));
         moved = iter.prev();
     }
-    if whole && moved.is_ok() {
+    let whole = whole && moved.is_ok();
+    if whole {
         backward.reverse();
         assert!(forward == backward, "both ways lead over the same entries");
     }
     for (key, seq_type, _) in forward.iter().take(50) {
-        let _ = table.get(key, hash_key(key), *seq_type);
+        let hash = hash_key(key);
+        let aim = table.aim(key, hash);
+        table.aim_closer(aim, key);
+        let aimed = table.get_aimed(aim, key, hash, *seq_type);
+        for found in [table.get(key, hash, *seq_type), aimed] {
+            if let Ok(Some((seq_type, value))) = found
+                && whole
+            {
+                let entry = (key.clone(), seq_type, value.to_vec());
+                assert!(forward.contains(&entry), "a lookup finds an entry of the table");
+            }
+        }
         let _ = iter.seek(InternalKeyRef::new(key, *seq_type));
         let _ = iter.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST));
     }

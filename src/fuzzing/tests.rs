@@ -2,7 +2,9 @@
 //! began with. `AIDB_WRITE_SEEDS=1` writes the seeds into the corpus.
 
 use super::*;
+use crate::config::Compression;
 use crate::env::PosixEnv;
+use crate::sstable::{TableBuilder, TableOptions};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -31,6 +33,9 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 seeds.push(("compression", seed));
             }
         }
+    }
+    for flags in [1_u8, 5, 9] {
+        seeds.push(("table", [&[flags][..], &table_with_a_point_index()].concat()));
     }
     let log = names.iter().filter(|name| name.ends_with(".log")).map(file);
     let log = log.max_by_key(|bytes| bytes.iter().filter(|byte| **byte != 0).count()).unwrap();
@@ -62,6 +67,23 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         seeds.push(("operations", [flags].into_iter().chain(ops).collect()));
     }
     seeds
+}
+
+fn table_with_a_point_index() -> Vec<u8> {
+    let (env, path) = (SimEnv::new(), Path::new("/t"));
+    let options = TableOptions {
+        compression: Compression::None,
+        bloom_bits_per_key: 10.0,
+        point_index: Some(1),
+        block_bytes: 400,
+    };
+    let mut builder = TableBuilder::new(env.create(path, false).unwrap(), path.into(), options);
+    for n in 0..40_u32 {
+        let (key, value) = (format!("key{n:05}"), [n as u8; 20]);
+        builder.add(InternalKeyRef::new(key.as_bytes(), SeqType(257)), &value).unwrap();
+    }
+    builder.finish().unwrap();
+    env.read(path).unwrap()
 }
 
 #[test]
