@@ -109,6 +109,9 @@ mod pages {
     struct Durability;
     #[doc = include_str!("../docs/migration.md")]
     struct Migration;
+    #[cfg(feature = "prometheus")]
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
     #[doc = include_str!("../docs/quick-start.md")]
     struct QuickStart;
     #[doc = include_str!("../docs/troubleshooting.md")]

@@ -28,7 +28,7 @@ const OTHER_PAGES: &[&str] = &["README.md", "CONTRIBUTING.md", "perf/README.md",
 const NOT_RUN: &[(&str, usize)] = &[
     ("CONTRIBUTING.md", 1),
     ("README.md", 1),
-    ("docs/reliability.md", 1),
+    ("docs/reliability.md", 2),
     ("docs/troubleshooting.md", 1),
     ("fuzz/README.md", 1),
     ("perf/README.md", 1),
@@ -40,9 +40,10 @@ const LONG: &[(&str, usize)] = &[("docs/quick-start.md", 1)];
 /// How a block that is not run begins, so that its reader learns why.
 const REASON: &str = "# Not run by the tests: ";
 
-/// What blocks may be of: what is here and not `sh` or `rust` holds no commands.
+/// What blocks may be of: what is here and not `sh` or `rust` holds no commands,
+/// or, in `console`, those that the tests of the tool run.
 const LANGUAGES: &[&str] =
-    &["sh", "sh not-run", "sh long", "rust", "text", "text output", "toml", "mermaid"];
+    &["sh", "sh not-run", "sh long", "rust", "text", "text output", "toml", "mermaid", "console"];
 
 /// Separates the output of a block from that of the next.
 const MARK: &str = "\u{1}";

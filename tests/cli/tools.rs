@@ -407,7 +407,7 @@ fn a_bench_leaves_nothing_and_touches_nothing() {
 
 // ---- the tool itself --------------------------------------------------------------
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "import",
     "export",
     "get",
@@ -420,6 +420,8 @@ const COMMANDS: [&str; 17] = [
     "analyze",
     "compact",
     "dump",
+    "explain",
+    "metrics",
     "check",
     "repair",
     "bench",
@@ -440,7 +442,7 @@ fn completions_know_every_command() {
     // Where there is a bash, it takes its script, which completes a command.
     let script = shell.run(&["completions", "bash"]).out();
     let test =
-        "\nCOMP_WORDS=(aidb exp); COMP_CWORD=1; _aidb aidb exp aidb; echo \"${COMPREPLY[@]}\"";
+        "\nCOMP_WORDS=(aidb expo); COMP_CWORD=1; _aidb aidb expo aidb; echo \"${COMPREPLY[@]}\"";
     let bash = std::process::Command::new("bash").args(["-c", &(script + test)]).output();
     if let Ok(output) = bash {
         Ran(output).prints("export\n");
