@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::args::{AnalyzeArgs, Common};
 use crate::failure::Failure;
+use crate::stats::levels_json;
 use crate::text::shown;
 use crate::{family, open_to_read, style};
 
@@ -321,17 +322,7 @@ impl Analysis {
             }
             value
         };
-        let levels: Vec<Value> = (self.stats.levels.iter().enumerate())
-            .map(|(n, level)| {
-                json!({
-                    "level": n,
-                    "files": level.files,
-                    "bytes": level.bytes,
-                    "entries": level.entries,
-                    "tombstones": level.deletes,
-                })
-            })
-            .collect();
+        let levels = levels_json(&self.stats);
         let prefixes: Vec<Value> = (seen.groups.iter())
             .map(|group| {
                 let prefix = group.prefix.escape_ascii().to_string();

@@ -103,21 +103,26 @@ pub(crate) fn write_amplification(stats: &Stats) -> Option<f64> {
     (stats.flush_bytes > 0).then(|| written as f64 / stats.flush_bytes as f64)
 }
 
+/// The levels of a family, for programs.
+pub(crate) fn levels_json(family: &FamilyStats) -> Vec<Value> {
+    (family.levels.iter().enumerate())
+        .map(|(n, level)| {
+            json!({
+                "level": n,
+                "files": level.files,
+                "bytes": level.bytes,
+                "entries": level.entries,
+                "tombstones": level.deletes,
+            })
+        })
+        .collect()
+}
+
 fn as_json(stats: &Stats, families: &[&FamilyStats], out: &mut impl Write) -> Result<(), Failure> {
     let families: Vec<Value> = families
         .iter()
         .map(|family| {
-            let levels: Vec<Value> = (family.levels.iter().enumerate())
-                .map(|(n, level)| {
-                    json!({
-                        "level": n,
-                        "files": level.files,
-                        "bytes": level.bytes,
-                        "entries": level.entries,
-                        "tombstones": level.deletes,
-                    })
-                })
-                .collect();
+            let levels = levels_json(family);
             let Amplification { read, space } = Amplification::of(family);
             json!({
                 "name": family.name,
