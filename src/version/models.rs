@@ -48,7 +48,9 @@ fn ids(super_version: &SuperVersion) -> Vec<u64> {
 /// changes, the reader no gap, and nothing is buried while it is read.
 fn swaps() {
     let buried = Arc::new(Buried::default());
-    let view = Arc::new(View::new(mem(1), Vec::new(), Arc::default(), Arc::clone(&buried) as _));
+    let (version, recorder) = (Arc::default(), Arc::default());
+    let view = View::new(mem(1), Vec::new(), version, Arc::clone(&buried) as _, recorder);
+    let view = Arc::new(view);
     let ended = Arc::new(AtomicUsize::new(0));
     let (switched, flushed) = (Arc::clone(&view), Arc::clone(&view));
     let (ends, end) = (Arc::clone(&ended), Arc::clone(&ended));

@@ -54,6 +54,7 @@ impl Model {
             // Far from those of the logs.
             next_file: Arc::new(AtomicU64::new(1000)),
             cancelled: AtomicBool::new(false),
+            events: Arc::default(),
         };
         Arc::new(Model { rig, buried, views, context })
     }
@@ -112,7 +113,7 @@ impl Model {
         pipeline.sync_to(imm.last_sequence).unwrap();
         let options = ColumnFamilyOptions::default();
         let origin = Origin::default();
-        let file = flush(&self.context, &options, &origin, &imm.mem, Vec::new()).unwrap();
+        let file = flush(&self.context, &options, &origin, &imm.mem, Vec::new(), false).unwrap();
         let log_number = pipeline.log_needed_without(0, id);
         let mut edit = FamilyEdit::new(0);
         edit.added.extend(file.map(|file| (0, file)));
