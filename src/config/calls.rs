@@ -141,7 +141,7 @@ impl ReadOptions {
         self
     }
 
-    /// Whether the blocks read (compressed ones and, with [`ReadMode::Pread`],
+    /// Whether the blocks read (compressed ones and, with `ReadMode::Pread`,
     /// all) enter the block cache (default true). `false` is for bulk reads: it
     /// also reads ahead over blocks that this process has read before, which the
     /// page cache may have dropped since.
