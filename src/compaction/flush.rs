@@ -47,8 +47,8 @@ pub(crate) fn flush(
     Ok(output.finish()?.pop())
 }
 
-/// Whether, at this moment, a table of `version` may hold a key between the first and the last
-/// one of `mem`.
+/// Whether a table of `version` may hold a key between the first and the last one
+/// of `mem`.
 pub(crate) fn overlaps(mem: &Arc<MemTable>, version: &Version) -> bool {
     let (mut first, mut last) = (mem.iter(), mem.iter());
     first.seek_to_first();

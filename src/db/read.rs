@@ -26,6 +26,20 @@ use crate::util::seeded;
 use crate::version::FileMeta;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
+/// One lookup at `sequence`, counted; what the caller does with the value is not
+/// in its time.
+#[inline]
+fn find<'a>(
+    super_version: &'a SuperVersion,
+    key: &[u8],
+    sequence: SequenceNumber,
+) -> Result<Option<Found<'a>>> {
+    let timer = super_version.recorder.start(Operation::Get);
+    let found = super_version.get(key, SeqType::for_read(sequence))?;
+    timer.add(Counter::GetsFound, u64::from(found.is_some()));
+    Ok(found)
+}
+
 impl ColumnFamily {
     /// The value of `key`, without a copy unless it is short; `None` when there
     /// is none.
@@ -41,10 +55,7 @@ impl ColumnFamily {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
-        let timer = super_version.recorder.start(Operation::Get);
-        let read = SeqType::for_read(self.visible());
-        let found = super_version.get(key.as_ref(), read)?;
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        let found = find(super_version, key.as_ref(), self.visible())?;
         Ok(found.map(Found::into_slice))
     }
 
@@ -68,20 +79,13 @@ impl ColumnFamily {
     ) -> Result<Option<R>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
-        let timer = super_version.recorder.start(Operation::Get);
-        let read = SeqType::for_read(self.visible());
-        let found = super_version.get(key.as_ref(), read)?;
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
-        drop(timer);
+        let found = find(super_version, key.as_ref(), self.visible())?;
         Ok(found.map(|found| f(found.bytes())))
     }
 
     pub(crate) fn get_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Option<Slice>> {
         let guard = pin();
-        let super_version = self.load_even_dropped(&guard);
-        let timer = super_version.recorder.start(Operation::Get);
-        let found = super_version.get(key, SeqType::for_read(sequence))?;
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        let found = find(self.load_even_dropped(&guard), key, sequence)?;
         Ok(found.map(Found::into_slice))
     }
 
@@ -92,11 +96,7 @@ impl ColumnFamily {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let guard = pin();
-        let super_version = self.load_even_dropped(&guard);
-        let timer = super_version.recorder.start(Operation::Get);
-        let found = super_version.get(key, SeqType::for_read(sequence))?;
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
-        drop(timer);
+        let found = find(self.load_even_dropped(&guard), key, sequence)?;
         Ok(found.map(|found| f(found.bytes())))
     }
 
@@ -278,10 +278,7 @@ pub struct ReadPin {
 impl ReadPin {
     /// The value of `key` in this view.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
-        let timer = self.super_version.recorder.start(Operation::Get);
-        let read = SeqType::for_read(self.sequence);
-        let found = self.super_version.get(key.as_ref(), read)?;
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        let found = find(&self.super_version, key.as_ref(), self.sequence)?;
         Ok(found.map(|found| found.lend(&self.kept)))
     }
 }
