@@ -9,11 +9,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aidb::env::{Env, FileLock, Region, SimEnv, WalFile, WritableFile};
+use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{ColumnFamily, Compression, Db, ErrorKind, Options, RepairReport, WriteBatch};
 use common::{Rng, Trace, files, operations, seeds, small_family, small_options};
 
@@ -337,62 +336,13 @@ fn a_damaged_log_costs_its_block_and_no_other() {
     assert_eq!(db.verify().unwrap().findings, [""; 0]);
 }
 
-/// Removes no table: as when removals are late, and never durable.
-#[derive(Debug)]
-struct Keeping(SimEnv);
-
-impl Env for Keeping {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.0.exists(path)
-    }
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.0.file_len(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.0.read(path)
-    }
-    fn map(&self, path: &Path) -> io::Result<Region> {
-        self.0.map(path)
-    }
-    fn create(&self, path: &Path, direct: bool) -> io::Result<Box<dyn WritableFile>> {
-        self.0.create(path, direct)
-    }
-    fn open_wal(
-        &self,
-        path: &Path,
-        capacity: u64,
-        mapped: bool,
-        recycle: bool,
-    ) -> io::Result<Arc<WalFile>> {
-        self.0.open_wal(path, capacity, mapped, recycle)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        if path.extension().is_some_and(|e| e == "sst") { Ok(()) } else { self.0.remove(path) }
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.hard_link(from, to)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.0.lock(path)
-    }
-}
-
 #[test]
 fn what_was_replaced_does_not_come_back() {
     let env = SimEnv::new();
-    let kept = options(&env).env(Arc::new(Keeping(env.clone())));
+    // No table is removed: as when removals are late, and never durable.
+    let keeping = FaultEnv::new(env.clone());
+    keeping.plant(FaultPlan::new(Fault::Io).on(Call::Remove).in_path(".sst").lasting());
+    let kept = options(&env).env(Arc::new(keeping));
     let db = Db::open(PATH, &kept).unwrap();
     let mut live = Vec::new();
     for (round, value) in ["first", "second", "third"].into_iter().enumerate() {
