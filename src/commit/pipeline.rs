@@ -18,8 +18,9 @@
 //!    memtable is the log of its oldest logged write.
 //!    Families that would hold back many logs are flushed ([`retention`]).
 //! 4. A memtable is flushed only when its last sequence is visible (all its
-//!    writers are done) and durable in the log (so that a power cut never keeps
-//!    a later commit of one family and loses an earlier one of another).
+//!    writers are done) and, if any earlier write is in another memtable,
+//!    durable in the log: a power cut never keeps a later commit of one family
+//!    and loses an earlier one of another.
 //!
 //! Lock order: the commit lock, then a family's view.
 

@@ -52,7 +52,7 @@ impl Core {
         let id = imm.mem.id();
         // Invariant 4 of the pipeline.
         pipeline.wait_visible(imm.last_sequence)?;
-        if !seeded::bug("flush-before-log-sync") {
+        if !pipeline.holds_all_unflushed(family.id(), id) && !seeded::bug("flush-before-log-sync") {
             pipeline.sync_to(imm.last_sequence)?;
         }
         let snapshots = self.snapshots.sequences();

@@ -554,13 +554,13 @@ impl WalBackend for FaultWal {
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, len: u64) -> io::Result<()> {
         // Relaxed: the flag alone matters; a sync that runs beside the one that
         // fails may still succeed, as in the kernel.
         if self.sync_failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let result = self.faults.run(Call::WalSync, &self.path, || self.inner.sync());
+        let result = self.faults.run(Call::WalSync, &self.path, || self.inner.sync_front(len));
         if result.is_err() {
             // Relaxed: as above.
             self.sync_failed.store(true, Ordering::Relaxed);

@@ -383,6 +383,14 @@ impl WalMapping {
         }
     }
 
+    /// Makes the first `len` bytes of the file durable. Not the whole file, as
+    /// `fdatasync` does: pages behind may be dirty with what nobody needs.
+    pub(super) fn sync(&self, len: usize) -> io::Result<()> {
+        // Rounds up to pages and waits; on Linux it is an `fdatasync` of a range,
+        // the flush of the device's cache included.
+        self.raw.flush_range(0, len.min(self.raw.len()))
+    }
+
     /// Prepares the pages of the range for writes that fault nothing; no byte
     /// changes, even one that is written at the same time.
     pub(super) fn populate(&self, offset: usize, len: usize) -> io::Result<()> {

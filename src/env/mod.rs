@@ -184,7 +184,7 @@ pub trait WritableFile: Debug + Send {
 }
 
 /// What a [`WalFile`] does below its reservation logic. Where there is a mapping
-/// of the operating system, writes and `populate` do not come here.
+/// of the operating system, writes, syncs and `populate` do not come here.
 pub(crate) trait WalBackend: Debug + Send + Sync {
     /// Copies `bytes` to `offset`.
     ///
@@ -192,8 +192,8 @@ pub(crate) trait WalBackend: Debug + Send + Sync {
     /// No other thread writes any byte of the range at the same time, and
     /// `offset + bytes.len() <= capacity`.
     unsafe fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes everything written so far durable.
-    fn sync(&self) -> io::Result<()>;
+    /// Makes the first `len` bytes durable, as they are written so far.
+    fn sync(&self, len: u64) -> io::Result<()>;
     /// Writes what is allocated and was never written, so that later syncs
     /// commit no metadata; ends early when `go_on` says so. Not while anybody
     /// writes.
@@ -254,7 +254,7 @@ impl WalFile {
     }
 
     /// A file written through `mapping`, if there is one, which covers
-    /// `capacity` bytes of the file that `backend` syncs.
+    /// `capacity` bytes of the file of `backend`.
     fn with_mapping(
         backend: Box<dyn WalBackend>,
         mapping: Option<WalMapping>,
@@ -325,7 +325,16 @@ impl WalFile {
 
     /// Makes everything written so far durable.
     pub fn sync(&self) -> io::Result<()> {
-        self.backend.sync()
+        self.sync_front(self.reserved())
+    }
+
+    /// Makes the first `len` bytes durable: [`sync`](Self::sync) for an `Env`
+    /// that wraps another's file.
+    pub(crate) fn sync_front(&self, len: u64) -> io::Result<()> {
+        match &self.mapping {
+            Some(mapping) => mapping.sync(len as usize),
+            None => self.backend.sync(len),
+        }
     }
 
     /// Spends the time on a file that is not in use yet that makes its syncs

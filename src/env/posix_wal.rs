@@ -17,8 +17,12 @@
 //!    folios: were they 64 KiB, so would be every synced record. Zeros are also
 //!    what marks the end of a log, and what space reads as that is allocated and
 //!    was never written.
-//! 4. A mapped file is synced by `fdatasync` too: shared mappings of a file
-//!    mark its pages dirty at the first store after each cleaning.
+//! 4. A mapped file is synced by `msync` of its used part, which is an
+//!    `fdatasync` of a range. What stands behind, in a file that is used again,
+//!    may be dirty with what the log of before held: nobody needs it, so a log
+//!    may go through its whole life without being written to the device.
+//!    Without a mapping every sync writes all dirty pages, so there a file that is
+//!    used again is synced before its use.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -58,19 +62,23 @@ pub(super) fn open_wal(
         let flags = flags | OFlags::CREATE | OFlags::TRUNC;
         (retry_on_intr(|| open(path, flags, FILE_MODE))?, 0)
     };
-    let written = allocate(&file, old_len, capacity).inspect_err(|_| {
+    let abandon = || {
         if !recycle {
             // A log without its space is of no use. The first error counts.
             let _ = unlink(path);
         }
-    })?;
+    };
+    let written = allocate(&file, old_len, capacity).inspect_err(|_| abandon())?;
     let mapping = if mapped { map(&file, len)? } else { None };
+    if old_len < capacity || mapping.is_none() {
+        retry_on_intr(|| fsync(&file)).inspect_err(|_| abandon())?;
+    }
     let backend = Box::new(PosixWal { file, written, capacity });
     Ok(Arc::new(WalFile::with_mapping(backend, mapping, capacity)))
 }
 
-/// Makes invariant 1 true of a file of `old_len` bytes. Returns how far it is
-/// taken for written.
+/// Allocates all of a file of `old_len` bytes, and returns how far it is taken
+/// for written; to be synced.
 fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
     check_size_limit(capacity)?;
     let written = match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
@@ -80,7 +88,6 @@ fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
         Err(e) => return Err(e.into()),
     };
     write_zeros(file, old_len, written)?;
-    retry_on_intr(|| fsync(file))?;
     Ok(written)
 }
 
@@ -119,7 +126,7 @@ impl WalBackend for PosixWal {
         write_all_at(&self.file, bytes, offset)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, _len: u64) -> io::Result<()> {
         sync_data(&self.file)
     }
 

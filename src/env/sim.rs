@@ -321,8 +321,11 @@ impl Env for SimEnv {
             }
             return Err(e);
         }
-        state.fs.inode_mut(inode).resize(len);
-        state.fs.inode_mut(inode).sync();
+        let file = state.fs.inode_mut(inode);
+        if file.visible_len() != len {
+            file.resize(len);
+            file.sync();
+        }
         let handle = self.open(&mut state, inode);
         Ok(Arc::new(WalFile::new(Box::new(SimWal { handle, mapped }), capacity)))
     }
@@ -529,8 +532,8 @@ impl WalBackend for SimWal {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.handle.change(Inode::sync);
+    fn sync(&self, len: u64) -> io::Result<()> {
+        self.handle.change(|inode| inode.sync_front(len));
         Ok(())
     }
 

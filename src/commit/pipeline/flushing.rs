@@ -85,6 +85,20 @@ impl Pipeline {
         oldest.unwrap_or(state.log.number())
     }
 
+    /// Whether memtable `id` of `family` may become a table before the log is
+    /// durable up to its end: if every earlier write is in tables or in it, a
+    /// power cut cannot keep it and lose an earlier one. All its writes are
+    /// visible.
+    pub(crate) fn holds_all_unflushed(&self, family: u32, id: u64) -> bool {
+        let state = self.state.lock();
+        let earlier = |(other, w): (usize, &FamilyWriter)| {
+            let own = other as u32 == family;
+            !own && w.dirty || w.pending.iter().any(|p| !own || p.id < id)
+        };
+        let families = state.families.iter().enumerate();
+        !families.filter_map(|(id, w)| Some((id, w.as_ref()?))).any(earlier)
+    }
+
     /// Memtable `id` of `family` is in tables, and the manifest says so and
     /// that replay starts at log `log_number`: older logs are recycled, but for
     /// those that somebody may still be writing to (on behalf of a family that

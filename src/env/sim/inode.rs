@@ -167,12 +167,18 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
+        self.sync_front(self.live.len);
+        self.handed_over = self.live.len;
+    }
+
+    /// The length, and the pages of the first `len` bytes.
+    pub(super) fn sync_front(&mut self, len: u64) {
         self.durable.resize(self.live.len);
-        for index in std::mem::take(&mut self.dirty).into_keys() {
+        let behind = self.dirty.split_off(&(len as usize).div_ceil(PAGE_LEN));
+        for index in std::mem::replace(&mut self.dirty, behind).into_keys() {
             if let Some(page) = self.durable.pages.get_mut(index) {
                 *page = self.live.page(index).cloned();
             }
         }
-        self.handed_over = self.live.len;
     }
 }
