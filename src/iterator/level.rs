@@ -146,6 +146,14 @@ impl LevelIter {
         if self.valid() { Ok(()) } else { self.skip_backward() }
     }
 
+    /// As [`TableIter::prefetch_next`].
+    #[inline]
+    pub(crate) fn prefetch_next(&self) {
+        if let Some(table) = &self.table {
+            table.prefetch_next();
+        }
+    }
+
     #[inline]
     fn current_mut(&mut self) -> &mut TableIter {
         self.table.as_mut().expect("only a valid iterator moves")

@@ -69,9 +69,12 @@ impl<I: InternalIterator> MergingIter<I> {
             .then_with(|| a.cmp(&b))
     }
 
+    /// The place of a valid run; its next entry is on its way from now on.
     #[inline]
     fn place(&self, run: usize) -> Place {
-        Place { head: self.heads.map_u64(self.runs[run].user_key()), run }
+        let head = self.heads.map_u64(self.runs[run].user_key());
+        self.runs[run].prefetch_next();
+        Place { head, run }
     }
 
     /// Puts all valid runs in order.

@@ -63,6 +63,24 @@ impl MemTableIter {
         self.enter_oldest(last);
     }
 
+    /// Starts fetching what a [`seek`](Self::seek) reads first.
+    pub(crate) fn locate(&self, key: &[u8]) {
+        self.table.list.prefetch(self.table.list.target(key));
+    }
+
+    /// Starts fetching what a [`seek`](Self::seek) reads second.
+    pub(crate) fn prefetch_located(&self, key: &[u8]) {
+        self.table.list.prefetch_start(self.table.list.target(key));
+    }
+
+    /// Starts fetching what [`next_key`](Self::next_key) reads.
+    #[inline]
+    pub(crate) fn prefetch_next(&self) {
+        if let Some(next) = self.table.list.after(self.current_node()) {
+            next.prefetch();
+        }
+    }
+
     /// To the first entry at or after `key`.
     pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) {
         let (list, arena) = (&self.table.list, self.table.list.arena());

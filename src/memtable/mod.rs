@@ -24,6 +24,7 @@
 
 mod arena;
 mod finger;
+mod guide;
 mod index;
 mod iterator;
 #[cfg(all(test, shuttle))]
@@ -85,7 +86,7 @@ impl MemTable {
     pub(crate) fn new(id: u64, capacity: usize, prefix: PrefixMap) -> io::Result<MemTable> {
         let arena = Arena::new(capacity)?;
         let index = Index::new(capacity)?;
-        let list = SkipList::new(arena, prefix);
+        let list = SkipList::new(arena, prefix)?;
         Ok(MemTable { id, list, index, entries: Entries(AtomicUsize::new(0)) })
     }
 
@@ -99,7 +100,7 @@ impl MemTable {
 
     /// Faults all memory in, so that inserts find it.
     fn populate(&self) {
-        self.list.arena().populate();
+        self.list.populate();
         self.index.populate();
     }
 
@@ -143,6 +144,7 @@ impl MemTable {
         seq_type: SeqType,
         value: &[u8],
     ) {
+        self.list.prefetch(self.list.target(key));
         if !self.insert_known(range, &Entry { hash, key, seq_type, value }) {
             let node = self.list.insert(range, hash, key, seq_type, value);
             // As if its creator would do it.
@@ -175,13 +177,16 @@ impl MemTable {
         if let [e] = group {
             return self.insert(range, e.hash, e.key, e.seq_type, e.value);
         }
-        group.iter().for_each(|e| self.index.prefetch(e.hash));
         let mut searches = [const { None }; GROUP_MAX];
         let mut targets = [Target::default(); GROUP_MAX];
-        for ((e, search), target) in group.iter().zip(&mut searches).zip(&mut targets) {
+        for (e, target) in group.iter().zip(&mut targets) {
+            *target = self.list.target(e.key);
+            self.index.prefetch(e.hash);
+            self.list.prefetch(*target);
+        }
+        for ((e, search), target) in group.iter().zip(&mut searches).zip(&targets) {
             if !self.insert_known(range, e) {
-                *target = self.list.target(e.key);
-                self.list.look_at_tail(search.insert(self.list.search()), *target);
+                self.list.look_at_tail(search.insert(self.list.search_for(*target)), *target);
             }
         }
         let mut searching = true;

@@ -35,6 +35,7 @@ use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, NODE_HEADER, NodeSpace, Offset, UNIT, VERSION_HEADER};
 use crate::types::key::{KEY_LEN_MAX, SeqType, VALUE_LEN_MAX};
+use crate::util::prefetch::prefetch_address;
 use crate::util::seeded;
 use crate::util::sync::{AtomicU32, AtomicU64};
 
@@ -140,6 +141,12 @@ impl<'a> Node<'a> {
     #[inline]
     pub(super) fn offset(self) -> Offset {
         self.offset
+    }
+
+    /// Starts fetching the node.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        prefetch_address(self.ptr);
     }
 
     /// The link to the next node of a level.

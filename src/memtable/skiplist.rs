@@ -24,9 +24,11 @@
 //! there.
 
 use std::cmp::Ordering as Order;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, ArenaRange, HEAD, HEIGHT_MAX, Offset};
+use super::guide::Guide;
 use super::node::{
     HEIGHT_AT, Node, Version, link_offset, link_prefix, link_to, write_node, write_version,
 };
@@ -49,6 +51,10 @@ pub(super) struct Target<'k> {
 #[repr(align(128))]
 struct Tail([AtomicU64; HEIGHT_MAX]);
 
+/// Levels that a search of a group meets at least; a node that turns out to be
+/// taller, one in sixteen, is searched for again.
+const SEARCH_HEIGHT: usize = 4;
+
 /// Where a key belongs: at every level the node before and the link it holds.
 struct Splice {
     before: [Offset; HEIGHT_MAX],
@@ -66,6 +72,8 @@ impl Splice {
 pub(super) struct Search<'a> {
     before: Node<'a>,
     level: usize,
+    /// Levels whose nodes before the target it finds.
+    levels: usize,
     /// A link known to lead past the key.
     greater: u64,
     splice: Splice,
@@ -77,6 +85,7 @@ pub(super) struct Search<'a> {
 #[derive(Debug)]
 pub(super) struct SkipList {
     arena: Arena,
+    guide: Guide,
     prefix: PrefixMap,
     /// Levels in use. A hint: a descent from too low a level is only slower.
     levels: AtomicUsize,
@@ -99,16 +108,19 @@ enum Next<'a> {
 }
 
 impl SkipList {
-    pub(super) fn new(arena: Arena, prefix: PrefixMap) -> SkipList {
+    pub(super) fn new(arena: Arena, prefix: PrefixMap) -> io::Result<SkipList> {
+        let guide = Guide::new(arena.capacity(), &prefix)?;
         let tail = Tail([const { AtomicU64::new(0) }; HEIGHT_MAX]);
-        let mut list = SkipList { arena, prefix, levels: AtomicUsize::new(1), tail };
+        let mut list = SkipList { arena, guide, prefix, levels: AtomicUsize::new(1), tail };
         list.write_head();
-        list
+        Ok(list)
     }
 
     /// Forgets all nodes.
     pub(super) fn reset(&mut self, prefix: PrefixMap) {
         self.arena.reset();
+        self.guide.reset();
+        self.guide.expect(&prefix);
         self.prefix = prefix;
         *self.levels.get_mut() = 1;
         for last in &mut self.tail.0 {
@@ -136,6 +148,7 @@ impl SkipList {
     /// Says what the keys to come will share; the list must be empty.
     pub(super) fn set_prefix(&mut self, prefix: PrefixMap) {
         assert!(self.first().is_none(), "links hold prefixes under the old map");
+        self.guide.expect(&prefix);
         self.prefix = prefix;
     }
 
@@ -245,20 +258,54 @@ impl SkipList {
         None
     }
 
+    /// Where a descent to the target that has to meet the levels below `height`
+    /// may begin, and at which level.
+    #[inline]
+    fn start(&self, target: Target<'_>, height: usize) -> (Node<'_>, usize) {
+        let node = self.start_node(target, height);
+        let levels = if node.offset() == HEAD { self.levels() } else { node.height() };
+        (node, levels - 1)
+    }
+
+    #[inline]
+    fn start_node(&self, target: Target<'_>, height: usize) -> Node<'_> {
+        let offset = self.guide.before(target.prefix, height).unwrap_or(HEAD);
+        // SAFETY: the head, or invariant 1 of `guide.rs`.
+        unsafe { self.node(offset) }
+    }
+
+    /// Starts fetching what a search for a key reads first.
+    #[inline]
+    pub(super) fn prefetch(&self, target: Target<'_>) {
+        self.guide.prefetch(target.prefix);
+    }
+
+    /// Starts fetching what a search for a key reads after that.
+    pub(super) fn prefetch_start(&self, target: Target<'_>) {
+        self.start_node(target, 1).prefetch();
+    }
+
+    /// Faults all memory in.
+    pub(super) fn populate(&self) {
+        self.arena.populate();
+        self.guide.populate();
+    }
+
     /// The node of a key, if it has one.
     pub(super) fn find(&self, key: &[u8]) -> Option<Node<'_>> {
         let target = self.target(key);
-        // SAFETY: the head has every level and precedes every key.
-        unsafe { self.descend(self.head(), self.levels() - 1, target, |_, _, _| {}) }
+        let (from, top) = self.start(target, 1);
+        // SAFETY: `start` gives the head, which has every level and precedes
+        // every key, or a node before the target and its top level.
+        unsafe { self.descend(from, top, target, |_, _, _| {}) }
     }
 
     /// The first node at or after a key.
     pub(super) fn at_or_after(&self, key: &[u8]) -> Option<Node<'_>> {
         let (target, mut after) = (self.target(key), 0);
-        // SAFETY: the head has every level and precedes every key.
-        let equal = unsafe {
-            self.descend(self.head(), self.levels() - 1, target, |_, _, link| after = link)
-        };
+        let (from, top) = self.start(target, 1);
+        // SAFETY: as in `find`.
+        let equal = unsafe { self.descend(from, top, target, |_, _, link| after = link) };
         equal.or_else(|| self.follow(after))
     }
 
@@ -297,16 +344,22 @@ impl SkipList {
         seq_type: SeqType,
         value: &[u8],
     ) -> Node<'_> {
-        let mut search = self.search();
+        let mut search = self.search(self.head(), 0);
         search.deferred = true;
         self.insert_found(&mut search, range, hash, key, seq_type, value)
     }
 
-    /// A search that has not begun.
-    pub(super) fn search(&self) -> Search<'_> {
+    /// A search for a target that has not begun.
+    pub(super) fn search_for(&self, target: Target<'_>) -> Search<'_> {
+        let (before, top) = self.start(target, SEARCH_HEIGHT);
+        self.search(before, top)
+    }
+
+    fn search<'a>(&'a self, before: Node<'a>, top: usize) -> Search<'a> {
         Search {
-            before: self.head(),
-            level: self.levels() - 1,
+            before,
+            level: top,
+            levels: if before.offset() == HEAD { HEIGHT_MAX } else { top + 1 },
             greater: 0,
             splice: Splice::new(),
             found: None,
@@ -372,10 +425,15 @@ impl SkipList {
         let target = self.target(key);
         let height = draw_height(hash, range.position());
         let splice = &mut search.splice;
-        if search.deferred && !self.splice_at_tail(target, height, splice) {
-            // SAFETY: the head has every level and precedes every key.
+        let descend = match search.deferred {
+            true => !self.splice_at_tail(target, height, splice),
+            false => search.found.is_none() && search.levels < height,
+        };
+        if descend {
+            let (from, top) = self.start(target, height);
+            // SAFETY: as in `find`.
             search.found = unsafe {
-                self.descend(self.head(), self.levels() - 1, target, |level, before, link| {
+                self.descend(from, top, target, |level, before, link| {
                     splice.before[level] = before.offset();
                     splice.links[level] = link;
                 })
@@ -389,7 +447,10 @@ impl SkipList {
         // SAFETY: the space was taken just now, for these lengths.
         let node = unsafe { write_node(&self.arena, space, key, seq_type, value) };
         match self.link_node(node, target, &search.splice) {
-            None => node,
+            None => {
+                self.guide.enter(target.prefix, node.height(), node.offset());
+                node
+            }
             Some(winner) => {
                 // The node stays unreachable; its version serves.
                 // SAFETY: written with the node, never published.

@@ -148,19 +148,28 @@ pub(crate) struct PrefixMap {
     common: Box<[u8]>,
     /// Whether the keys are expected to go on with decimal digits.
     digits: bool,
+    /// What `map_u32` made of the smallest and of the largest key, if known.
+    seen: Option<(u32, u32)>,
 }
 
 impl PrefixMap {
     pub(crate) fn new(common: &[u8]) -> PrefixMap {
-        PrefixMap { common: common.into(), digits: false }
+        PrefixMap { common: common.into(), digits: false, seen: None }
     }
 
     /// The map that skips what `a` and `b` (and so all keys between) share.
     pub(crate) fn between(a: &[u8], b: &[u8]) -> PrefixMap {
-        let (common, a) = a.split_at(shared_prefix_len(a, b));
+        let (common, rest) = a.split_at(shared_prefix_len(a, b));
         let decimal = |rest: &[u8]| rest.iter().take(8).all(u8::is_ascii_digit);
-        let digits = !a.is_empty() && decimal(a) && decimal(&b[common.len()..]);
-        PrefixMap { common: common.into(), digits }
+        let digits = !rest.is_empty() && decimal(rest) && decimal(&b[common.len()..]);
+        let map = PrefixMap { common: common.into(), digits, seen: None };
+        let (a, b) = (map.map_u32(a), map.map_u32(b));
+        PrefixMap { seen: Some((a.min(b), a.max(b))), ..map }
+    }
+
+    /// Between which integers [`map_u32`](Self::map_u32) is expected to stay.
+    pub(crate) fn seen(&self) -> (u32, u32) {
+        self.seen.unwrap_or((0, u32::MAX))
     }
 
     pub(crate) fn common(&self) -> &[u8] {
@@ -170,6 +179,11 @@ impl PrefixMap {
     /// The 8 key bytes after the common prefix, big-endian, zero-padded.
     #[inline]
     pub(crate) fn map_u64(&self, key: &[u8]) -> u64 {
+        // Not left to `memcmp`: comparing no bytes at the place where nothing lies
+        // costs it some 60 ns on CPUs with masked loads.
+        if self.common.is_empty() {
+            return be_u64(key);
+        }
         match key.strip_prefix(&*self.common) {
             Some(rest) => be_u64(rest),
             None if key < &*self.common => 0,
@@ -275,7 +289,7 @@ mod tests {
 
         #[test]
         fn packed_digits_are_monotone(p in "[0-9]{0,2}", a in "[.-<]{0,10}", b in "[.-<]{0,10}") {
-            let map = PrefixMap { common: p.as_bytes().into(), digits: true };
+            let map = PrefixMap { common: p.as_bytes().into(), digits: true, seen: None };
             let (a, b) = if a < b { (a, b) } else { (b, a) };
             prop_assert!(map.map_u32(a.as_bytes()) <= map.map_u32(b.as_bytes()));
         }
