@@ -106,6 +106,7 @@ impl DbIter {
             bounds,
             position: Position::Invalid,
             skip: Vec::new(),
+            skip_head: 0,
         })
     }
 
@@ -273,6 +274,8 @@ pub(crate) struct MergedIter {
     position: Position,
     /// The key whose remaining versions are skipped; kept for its capacity.
     skip: Vec<u8>,
+    /// What the merge makes of it: mostly enough to tell another key.
+    skip_head: u64,
 }
 
 impl MergedIter {
@@ -309,14 +312,11 @@ impl MergedIter {
     fn next(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("next on an iterator that is not valid"),
-            Position::OnEntry => {
-                self.skip.clear();
-                self.skip.extend_from_slice(self.runs.user_key());
-                self.runs.next_key()?;
-            }
+            Position::OnEntry => self.skip_key()?,
             Position::Backward { key, .. } => {
                 self.skip.clear();
                 self.skip.extend_from_slice(&key);
+                self.skip_head = self.runs.head_of(&key);
                 if self.runs.valid() {
                     self.runs.next()?;
                 } else {
@@ -353,7 +353,7 @@ impl MergedIter {
                 return Ok(());
             }
             let seq_type = self.runs.seq_type();
-            if skipping && key == &*self.skip {
+            if skipping && self.runs.head() == self.skip_head && key == &*self.skip {
                 self.runs.next_key()?;
             } else if seq_type > self.read {
                 // Too new; an older version of the key may do.
@@ -362,13 +362,20 @@ impl MergedIter {
                 self.position = Position::OnEntry;
                 return Ok(());
             } else {
-                self.skip.clear();
-                self.skip.extend_from_slice(key);
+                self.skip_key()?;
                 skipping = true;
-                self.runs.next_key()?;
             }
         }
         Ok(())
+    }
+
+    /// Steps past the current entry, whose key is to be skipped from now on.
+    #[inline]
+    fn skip_key(&mut self) -> Result<()> {
+        self.skip.clear();
+        self.skip.extend_from_slice(self.runs.user_key());
+        self.skip_head = self.runs.head();
+        self.runs.next_key()
     }
 
     /// From where the runs stand on, backward, to the previous key whose newest

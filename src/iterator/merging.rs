@@ -1,12 +1,11 @@
 //! Several sorted runs as one.
 //!
 //! `order` lists the valid runs in the order of their entries, the leader first.
-//! Only the leader moves; then it is compared with the second, and only if it
-//! lost the lead its new place is found, by bisection: one comparison a step
-//! while it leads, some log2 of the number of runs otherwise. Runs number a
-//! handful (memtables, L0 files, one a level), so that moving a few places
-//! beats a heap or a tree of losers. Backward is the mirror image. Turning
-//! round re-seeks the other runs past the current key.
+//! Only the leader moves; then those that lead it move up, one by one: one
+//! comparison a step while it leads. Runs number a handful (memtables, L0 files,
+//! one a level), so that this beats a heap or a tree of losers, and a bisection,
+//! every turn of which is mispredicted half the time. Backward is the mirror
+//! image. Turning round re-seeks the other runs past the current key.
 //!
 //! A comparison looks at the heads first: integers of the keys by a monotone
 //! map ([`PrefixMap`]), kept in `order`. Whatever the map, only equal heads need
@@ -97,16 +96,13 @@ impl<I: InternalIterator> MergingIter<I> {
             self.order.remove(0);
             return;
         }
-        if self.order.len() == 1 {
-            return;
-        }
         let place = self.place(run);
-        self.order[0] = place;
-        if !self.leads(place, self.order[1]) {
-            // The second leads now; the place is behind it.
-            let behind = self.order[2..].partition_point(|other| self.leads(*other, place));
-            self.order[..behind + 2].rotate_left(1);
+        let mut at = 0;
+        while let Some(other) = self.order.get(at + 1).filter(|other| self.leads(**other, place)) {
+            self.order[at] = *other;
+            at += 1;
         }
+        self.order[at] = place;
     }
 
     fn all(&mut self, direction: Direction, f: impl Fn(&mut I) -> Result<()>) -> Result<()> {
@@ -164,6 +160,17 @@ impl<I: InternalIterator> MergingIter<I> {
             self.order.clear();
         }
         moved
+    }
+
+    /// What the map makes of a key.
+    pub(crate) fn head_of(&self, key: &[u8]) -> u64 {
+        self.heads.map_u64(key)
+    }
+
+    /// What the map makes of the current key.
+    #[inline]
+    pub(crate) fn head(&self) -> u64 {
+        self.order.first().expect("only a valid iterator is read or moved").head
     }
 
     #[inline]
