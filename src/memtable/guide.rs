@@ -132,3 +132,68 @@ impl Guide {
 fn entry_height(entry: u64) -> usize {
     (entry >> u32::BITS) as usize & ((1 << HEIGHT_BITS) - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever was entered and whatever was expected: what comes back was
+        /// entered, is tall enough, and lies before the target.
+        #[test]
+        fn what_it_gives_is_before_the_target(
+            seen in any::<(u8, u8)>(),
+            entries in prop::collection::vec((any::<u16>(), 1..=HEIGHT_MAX), 1..200),
+            targets in prop::collection::vec((any::<u16>(), 1..=HEIGHT_MAX), 1..50),
+        ) {
+            let map = PrefixMap::between(&[0, seen.0.min(seen.1)], &[0, seen.0.max(seen.1), 1]);
+            let guide = Guide::new(1 << 14, &map).unwrap();
+            // Prefixes that differ in the upper bits only, and in the lower.
+            let spread = |prefix: u16| u32::from(prefix) << (prefix % 17);
+            for (node, (prefix, height)) in (1..).zip(&entries) {
+                guide.enter(spread(*prefix), *height, node);
+            }
+            for (prefix, height) in targets {
+                if let Some(node) = guide.before(spread(prefix), height) {
+                    let (found, tall) = entries[node as usize - 1];
+                    prop_assert!(spread(found) < spread(prefix) && tall >= height);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn evenly_spread_keys_find_a_near_start() {
+        let mut guide = Guide::new(1 << 20, &PrefixMap::default()).unwrap();
+        // As many nodes as slots, of the heights of a skiplist.
+        let prefix = |i: u32| i << 20;
+        for i in 0..1 << 12 {
+            guide.enter(prefix(i), 1 + (i + 1).trailing_zeros() as usize, i + 1);
+        }
+        for i in 32..1 << 12 {
+            assert_eq!(guide.before(prefix(i), 1), Some(i), "the one before");
+            let four = guide.before(prefix(i), 4).expect("one in eight is as tall");
+            assert!((i - 8..=i).contains(&four), "{four} for {i}");
+        }
+        assert_eq!(guide.before(prefix(7), 4), None, "too tall for those before");
+        assert_eq!(guide.before(0, 1), None, "nothing lies before the first");
+        // The taller stays.
+        guide.enter(prefix(7), 2, 99);
+        assert_eq!(guide.before(prefix(8), 1), Some(8));
+        guide.enter(prefix(7), 20, 99);
+        assert_eq!(guide.before(prefix(8), 20), Some(99));
+        guide.reset();
+        assert_eq!(guide.before(prefix(8), 1), None);
+    }
+
+    #[test]
+    fn the_range_of_the_keys_is_cut_up_whatever_it_is() {
+        for (low, high) in [(0u32, 1u32), (7, 7), (0, u32::MAX), (u32::MAX - 5, u32::MAX)] {
+            let map = PrefixMap::between(&low.to_be_bytes(), &high.to_be_bytes());
+            let guide = Guide::new(1 << 14, &map).unwrap();
+            let slots = [0, low, high, u32::MAX].map(|prefix| guide.slot(prefix));
+            assert!(slots.is_sorted() && slots[3] < guide.slots, "{slots:?}");
+        }
+    }
+}

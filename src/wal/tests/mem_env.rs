@@ -35,7 +35,7 @@ impl WalBackend for MemLog {
         self.bytes.lock()[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, _len: u64) -> io::Result<()> {
         Ok(())
     }
     fn populate(&self, _offset: u64, _len: u64) -> io::Result<()> {
