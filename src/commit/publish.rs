@@ -30,8 +30,8 @@ use crate::util::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, yield_now};
 
 const SLOTS: u64 = 256;
 /// Rounds of spinning and of yielding before a waiter sleeps.
-const SPINS: usize = if cfg!(shuttle) { 1 } else { 100 };
-const YIELDS: usize = if cfg!(shuttle) { 1 } else { 10 };
+pub(super) const SPINS: usize = if cfg!(shuttle) { 1 } else { 100 };
+pub(super) const YIELDS: usize = if cfg!(shuttle) { 1 } else { 10 };
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -54,6 +54,18 @@ pub(crate) struct Publisher {
     waiters: AtomicUsize,
     lock: Mutex<()>,
     advanced: Condvar,
+    #[cfg(test)]
+    pub(super) waits: Waits,
+}
+
+/// What waiters have done, for tests.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// Rounds without sleeping that did not find what they waited for.
+    pub(super) rounds: std::sync::atomic::AtomicUsize,
+    /// How often one has gone to sleep; counted after its rounds.
+    pub(super) sleeps: std::sync::atomic::AtomicUsize,
 }
 
 impl Publisher {
@@ -65,6 +77,8 @@ impl Publisher {
             waiters: AtomicUsize::new(0),
             lock: Mutex::new(()),
             advanced: Condvar::new(),
+            #[cfg(test)]
+            waits: Waits::default(),
         }
     }
 
@@ -152,6 +166,9 @@ impl Publisher {
             if self.visible() >= sequence {
                 return true;
             }
+            // Relaxed: `sleeps` publishes it.
+            #[cfg(test)]
+            self.waits.rounds.fetch_add(1, Ordering::Relaxed);
             if round < spins { std::hint::spin_loop() } else { yield_now() }
         }
         false
@@ -166,6 +183,9 @@ impl Publisher {
         // SeqCst: either the publisher sees the waiter, or the waiter sees the
         // published sequence.
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        // Release: with the rounds before it.
+        #[cfg(test)]
+        self.waits.sleeps.fetch_add(1, Ordering::Release);
         let result = loop {
             if self.visible.0.load(Ordering::SeqCst) >= sequence {
                 break Ok(());
