@@ -507,14 +507,14 @@ mod tests {
     fn a_search_for_holes_is_bounded() {
         // Each other block starts with the end of the log, and each other one with
         // damage as large as a block; only the last one is intact.
-        let mut bytes = vec![0; 64 * BLOCK_LEN];
+        let mut bytes = vec![0; 256 * BLOCK_LEN];
         for (i, block) in bytes.chunks_exact_mut(BLOCK_LEN).enumerate() {
             block.fill(LURE);
             match i % 2 {
                 0 => block[..HEADER_LEN].fill(0),
                 _ => {
                     seal(block, FragmentType::Full, LURED);
-                    block[0] ^= u8::from(i != 63);
+                    block[0] ^= u8::from(i != 255);
                 }
             }
         }
@@ -533,7 +533,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!((holes, found), (32, 1));
+        assert_eq!((holes, found), (128, 1));
         assert!(work < bound, "{work} of {bound}");
     }
 
