@@ -54,18 +54,7 @@ pub(crate) struct Publisher {
     waiters: AtomicUsize,
     lock: Mutex<()>,
     advanced: Condvar,
-    #[cfg(test)]
-    pub(super) waits: Waits,
-}
-
-/// What waiters have done, for tests.
-#[cfg(test)]
-#[derive(Debug, Default)]
-pub(super) struct Waits {
-    /// Rounds without sleeping that did not find what they waited for.
-    pub(super) rounds: std::sync::atomic::AtomicUsize,
-    /// How often one has gone to sleep; counted after its rounds.
-    pub(super) sleeps: std::sync::atomic::AtomicUsize,
+    pub(super) waits: waits::Waits,
 }
 
 impl Publisher {
@@ -77,8 +66,7 @@ impl Publisher {
             waiters: AtomicUsize::new(0),
             lock: Mutex::new(()),
             advanced: Condvar::new(),
-            #[cfg(test)]
-            waits: Waits::default(),
+            waits: waits::Waits::default(),
         }
     }
 
@@ -166,9 +154,7 @@ impl Publisher {
             if self.visible() >= sequence {
                 return true;
             }
-            // Relaxed: `sleeps` publishes it.
-            #[cfg(test)]
-            self.waits.rounds.fetch_add(1, Ordering::Relaxed);
+            self.waits.round();
             if round < spins { std::hint::spin_loop() } else { yield_now() }
         }
         false
@@ -183,9 +169,7 @@ impl Publisher {
         // SeqCst: either the publisher sees the waiter, or the waiter sees the
         // published sequence.
         self.waiters.fetch_add(1, Ordering::SeqCst);
-        // Release: with the rounds before it.
-        #[cfg(test)]
-        self.waits.sleeps.fetch_add(1, Ordering::Release);
+        self.waits.sleep();
         let result = loop {
             if self.visible.0.load(Ordering::SeqCst) >= sequence {
                 break Ok(());
@@ -198,6 +182,46 @@ impl Publisher {
         // Relaxed: a count that is too high only costs a needless wake-up.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         result
+    }
+}
+
+/// What waiters have done: only tests count it.
+#[cfg(not(test))]
+mod waits {
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Waits;
+
+    impl Waits {
+        #[inline]
+        pub(super) fn round(&self) {}
+
+        #[inline]
+        pub(super) fn sleep(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod waits {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Waits {
+        /// Rounds without sleeping that did not find what they waited for.
+        pub(in super::super) rounds: AtomicUsize,
+        /// How often one has gone to sleep; counted after its rounds.
+        pub(in super::super) sleeps: AtomicUsize,
+    }
+
+    impl Waits {
+        pub(super) fn round(&self) {
+            // Relaxed: `sleeps` publishes it.
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+
+        pub(super) fn sleep(&self) {
+            // Release: with the rounds before it.
+            self.sleeps.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
