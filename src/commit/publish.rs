@@ -66,7 +66,7 @@ impl Publisher {
             waiters: AtomicUsize::new(0),
             lock: Mutex::new(()),
             advanced: Condvar::new(),
-            waits: waits::Waits::default(),
+            waits: Default::default(),
         }
     }
 
