@@ -367,14 +367,14 @@ fn base_image() -> &'static SimEnv {
         let db = Db::open(DIR, &options).expect("a database in memory");
         let other = db.create_column_family("other", &options.default_column_family);
         let other = other.expect("a new family");
-        for n in 0..120_u32 {
+        for n in 0..60_u32 {
             let value = [n as u8; 60];
-            db.put(format!("key{:03}", n % 80), value).expect("a write in memory");
+            db.put(format!("key{:03}", n % 40), value).expect("a write in memory");
             other.put(format!("key{n:03}"), &value[..20]).expect("a write in memory");
             if n % 7 == 0 {
                 db.delete(format!("key{:03}", n / 2)).expect("a write in memory");
             }
-            if n % 30 == 29 && n < 100 {
+            if n % 15 == 14 && n < 50 {
                 db.flush().and_then(|()| db.wait_idle()).expect("a flush in memory");
             }
         }
@@ -418,35 +418,49 @@ pub fn database(data: &[u8]) {
     };
     let options = small_options(env.clone()).read_mode(mode).wal_recovery(recovery);
     let options = options.create_if_missing(false);
-    let read = |db: &Db| {
-        for name in db.column_family_names() {
-            let Some(family) = db.column_family(&name) else { continue };
-            // Errors are fine; an end is a must.
-            assert!(family.iter().take(5000).count() < 5000);
-            assert!(family.iter().rev().take(5000).count() < 5000);
-            let _ = (family.get("key001"), family.get("key079"), family.get(""));
+    // One way a run, so that the fuzzer learns of each by itself, and quickly.
+    match flags >> 4 & 3 {
+        0 => {
+            if let Ok(db) = Db::open_read_only(DIR, &options) {
+                read_all(&db);
+                let _ = db.verify();
+            }
         }
-    };
-    if let Ok(db) = Db::open_read_only(DIR, &options) {
-        read(&db);
-        let _ = db.verify();
+        1 => {
+            if let Ok(db) = Db::open(DIR, &options) {
+                read_all(&db);
+                let _ = db.verify();
+            }
+        }
+        _ => repair_and_read(&options),
     }
-    if flags & 16 == 16
-        && let Ok(db) = Db::open(DIR, &options.clone().env(Arc::new(env.snapshot_live())))
-    {
-        read(&db);
-        let _ = db.verify();
+}
+
+/// Reads everything of a database. Errors are fine; an end is a must.
+fn read_all(db: &Db) {
+    for name in db.column_family_names() {
+        let Some(family) = db.column_family(&name) else { continue };
+        assert!(family.iter().take(5000).count() < 5000);
+        assert!(family.iter().rev().take(5000).count() < 5000);
+        let _ = (family.get("key001"), family.get("key039"), family.get(""));
     }
-    match Db::repair(DIR, &options) {
+}
+
+fn repair_and_read(options: &Options) {
+    match Db::repair(DIR, options) {
         Ok(report) => {
-            let db = Db::open(DIR, &options).expect("a repaired database opens");
-            read(&db);
+            let db = Db::open(DIR, options).expect("a repaired database opens");
+            read_all(&db);
             let findings = db.verify().expect("a check in memory").findings;
             assert!(findings.is_empty(), "{findings:?} after {report}");
         }
         Err(error) => panic!("a database is there, and nothing failed: {error}"),
     }
 }
+
+/// How much a run of [`operations`] may do. One that does little is quick, so that
+/// the fuzzer tries many.
+const EFFORT: u32 = 48;
 
 /// Operations, two bytes and more each, against a map.
 pub fn operations(data: &[u8]) {
@@ -459,9 +473,12 @@ pub fn operations(data: &[u8]) {
     let mut db = Db::open(DIR, &options).expect("a database in memory");
     let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let mut snapshot = None;
-    for _ in 0..200 {
+    let mut effort = 0;
+    while effort < EFFORT {
         let Some(([op, a], after)) = rest.split_first_chunk::<2>() else { break };
         rest = after;
+        // Flushes, compactions and reopenings are a hundred writes each.
+        effort += if matches!(op % 16, 9..=11) { 10 } else { 1 };
         let key = vec![b'k'; usize::from(a % 5)].into_iter().chain([*a]).collect::<Vec<u8>>();
         let value = vec![*op; usize::from(*a) * usize::from(op >> 4)];
         match op % 16 {

@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 
 use super::data::{Key, KeyKind, TableFile};
-use crate::env::{Env, PosixEnv, Region};
+use crate::env::{PosixEnv, Region, map_own};
 use crate::sstable::block::{Block, Found};
 use crate::sstable::format::{PAGE_LEN, SEQ_TYPE_BOTTOM};
 use crate::support::{Cycle, VALUE, draws};
@@ -39,7 +39,7 @@ impl Blocks {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let keys = kind.sorted(KEYS);
         let file = TableFile::write(dir.path(), 1, &keys, SEQ_TYPE_BOTTOM);
-        let region = PosixEnv::new().map(file.path()).expect("maps");
+        let region = map_own(&PosixEnv::new(), file.path()).expect("maps");
         region.populate(0, region.len()).expect("reads");
         let (mut ranges, mut at, mut entries) = (vec![], 0, 0);
         // Uncompressed blocks start on pages, one after the other.

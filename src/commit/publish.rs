@@ -30,8 +30,8 @@ use crate::util::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, yield_now};
 
 const SLOTS: u64 = 256;
 /// Rounds of spinning and of yielding before a waiter sleeps.
-const SPINS: usize = if cfg!(shuttle) { 1 } else { 100 };
-const YIELDS: usize = if cfg!(shuttle) { 1 } else { 10 };
+pub(super) const SPINS: usize = if cfg!(shuttle) { 1 } else { 100 };
+pub(super) const YIELDS: usize = if cfg!(shuttle) { 1 } else { 10 };
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -54,6 +54,7 @@ pub(crate) struct Publisher {
     waiters: AtomicUsize,
     lock: Mutex<()>,
     advanced: Condvar,
+    pub(super) waits: waits::Waits,
 }
 
 impl Publisher {
@@ -65,6 +66,7 @@ impl Publisher {
             waiters: AtomicUsize::new(0),
             lock: Mutex::new(()),
             advanced: Condvar::new(),
+            waits: Default::default(),
         }
     }
 
@@ -152,6 +154,7 @@ impl Publisher {
             if self.visible() >= sequence {
                 return true;
             }
+            self.waits.round();
             if round < spins { std::hint::spin_loop() } else { yield_now() }
         }
         false
@@ -166,6 +169,7 @@ impl Publisher {
         // SeqCst: either the publisher sees the waiter, or the waiter sees the
         // published sequence.
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        self.waits.sleep();
         let result = loop {
             if self.visible.0.load(Ordering::SeqCst) >= sequence {
                 break Ok(());
@@ -178,6 +182,46 @@ impl Publisher {
         // Relaxed: a count that is too high only costs a needless wake-up.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         result
+    }
+}
+
+/// What waiters have done: only tests count it.
+#[cfg(not(test))]
+mod waits {
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Waits;
+
+    impl Waits {
+        #[inline]
+        pub(super) fn round(&self) {}
+
+        #[inline]
+        pub(super) fn sleep(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod waits {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Waits {
+        /// Rounds without sleeping that did not find what they waited for.
+        pub(in super::super) rounds: AtomicUsize,
+        /// How often one has gone to sleep; counted after its rounds.
+        pub(in super::super) sleeps: AtomicUsize,
+    }
+
+    impl Waits {
+        pub(super) fn round(&self) {
+            // Relaxed: `sleeps` publishes it.
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+
+        pub(super) fn sleep(&self) {
+            // Release: with the rounds before it.
+            self.sleeps.fetch_add(1, Ordering::Release);
+        }
     }
 }
 

@@ -57,5 +57,5 @@ pub(crate) fn overlaps(mem: &Arc<MemTable>, version: &Version) -> bool {
         return false;
     }
     let (lower, upper) = (Some(first.user_key()), Some(last.user_key()));
-    (0..LEVELS).any(|n| !version.overlapping(n, lower, upper).is_empty())
+    (0..LEVELS).any(|n| version.overlaps(n, lower, upper))
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::compaction::flush;
 use crate::compaction::output::TableContext;
 use crate::config::{ColumnFamilyOptions, Options, ReadMode, WalRecovery};
-use crate::env::Region;
+use crate::env::{Region, map_own};
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
 use crate::sstable::Origin;
@@ -272,7 +272,7 @@ fn map_logs(context: &TableContext, first: u64, names: &[String]) -> Result<Vec<
             let bytes = context.env.read(&path).map_err(|e| Error::io("read", &path, e))?;
             return Ok((number, path, Region::from_vec(bytes)));
         }
-        let region = context.env.map(&path).map_err(|e| Error::io("map", &path, e))?;
+        let region = map_own(&*context.env, &path).map_err(|e| Error::io("map", &path, e))?;
         region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
         Ok((number, path, region))
     };

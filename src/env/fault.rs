@@ -401,8 +401,10 @@ impl<E: Env> Env for FaultEnv<E> {
         self.faults.run(Call::Read, path, || self.inner.read_at(path, offset, len))
     }
 
-    fn map(&self, path: &Path) -> io::Result<Region> {
-        let region = self.faults.run(Call::Map, path, || self.inner.map(path))?;
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
+        // SAFETY: the caller's promise is the same.
+        let map = || unsafe { self.inner.map(path) };
+        let region = self.faults.run(Call::Map, path, map)?;
         let pages = FaultPages { faults: Arc::clone(&self.faults), path: path.into() };
         Ok(region.watched(Box::new(pages)))
     }

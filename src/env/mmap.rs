@@ -93,15 +93,18 @@ impl Region {
     }
 
     /// Maps the whole of a finished file.
-    pub(super) fn map_file(file: &OwnedFd) -> io::Result<Region> {
+    ///
+    /// # Safety
+    /// As for [`Env::map`](super::Env::map).
+    pub(super) unsafe fn map_file(file: &OwnedFd) -> io::Result<Region> {
         let len = rustix::fs::fstat(file)?.st_size;
         let len = usize::try_from(len).map_err(|_| io::Error::from(Errno::FBIG))?;
         if len == 0 {
             // The kernel refuses empty mappings.
             return Ok(Region::from_vec(Vec::new()));
         }
-        // SAFETY: invariant 1: the file is finished and its bytes stay as they
-        // are for as long as it is mapped.
+        // SAFETY: invariant 1, the caller's promise: the file is finished and its
+        // bytes stay as they are for as long as it is mapped.
         let mapping = unsafe { MmapOptions::new().len(len).map(file) }?;
         Ok(Region::new(Backing::Mapped(mapping)))
     }

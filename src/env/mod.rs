@@ -63,23 +63,18 @@ pub trait Env: Debug + Send + Sync + 'static {
         bytes.truncate(len);
         Ok(bytes)
     }
-    /// Maps a finished file for reading.
+    /// Maps a finished file for reading. Who does not need a mapping uses
+    /// [`read`](Env::read) or [`open_read`](Env::open_read).
     ///
-    /// # Contract
+    /// # Safety
     /// A [`Region`] lends its bytes as `&[u8]`, which the language takes to be
     /// unchanging. So from this call until the last clone of the region, and the
     /// last part that is pinned of it, is gone, nobody may write to the file or
     /// cut it short: no [`WritableFile`] of it is alive, no log of it is open (a
     /// log is finished when its [`WalFile`] is dropped; one that is recycled
-    /// under another name is written again). To break this is undefined
-    /// behaviour, although the call is not marked `unsafe`: it is the same
-    /// condition that [`Db::open`](crate::Db::open) puts on other programs, and
-    /// no type can hold it. AiDb maps tables, which are never written again once
-    /// they are finished; and, while it holds the lock of the database, the logs
-    /// of its predecessor, which it unmaps before it opens one of its own. Who
-    /// calls this directly keeps to the contract; who does not need a mapping
-    /// uses [`read`](Env::read) or [`open_read`](Env::open_read).
-    fn map(&self, path: &Path) -> io::Result<Region>;
+    /// under another name is written again). For the files of a database it is
+    /// the condition that [`Db::open`](crate::Db::open) puts on other programs.
+    unsafe fn map(&self, path: &Path) -> io::Result<Region>;
     /// Opens a finished file for reads at any offset, into memory of the
     /// reader's own. The default reads the whole file: right everywhere, and
     /// for tests good enough.
@@ -124,6 +119,16 @@ pub trait Env: Debug + Send + Sync + 'static {
     /// Takes the exclusive lock of a file, creating it; `WouldBlock` when it
     /// is held by anyone, this process included. Dropping the lock releases it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// Maps a finished file of a database whose lock is held, or that is open for
+/// reading only: a table, or a log of the process before.
+pub(crate) fn map_own(env: &dyn Env, path: &Path) -> io::Result<Region> {
+    // SAFETY: this process writes a table once, before its first mapping, and never
+    // again; the logs of its predecessor are unmapped before it opens one of its
+    // own (`db::recovery`). Others keep their hands off: the lock holds back other
+    // instances, and the documentation of `Db::open` asks it of other programs.
+    unsafe { env.map(path) }
 }
 
 /// [`Env::rename_new`] where there is no such call.

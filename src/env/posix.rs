@@ -210,8 +210,10 @@ impl Env for PosixEnv {
         Ok(bytes)
     }
 
-    fn map(&self, path: &Path) -> io::Result<Region> {
-        Region::map_file(&open_to_read(path)?)
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
+        let file = open_to_read(path)?;
+        // SAFETY: the caller's promise is the same.
+        unsafe { Region::map_file(&file) }
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn RandomAccessFile>> {

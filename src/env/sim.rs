@@ -275,7 +275,7 @@ impl Env for SimEnv {
         Ok(state.fs.inode(inode).visible_bytes())
     }
 
-    fn map(&self, path: &Path) -> io::Result<Region> {
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
         let state = self.read_op();
         let inode = state.fs.lookup(path)?;
         let pages = SimPages { state: Arc::downgrade(&self.state), inode };

@@ -48,7 +48,7 @@ fn files_round_trip_at_every_size() {
                 file.finish().unwrap();
                 assert_eq!(env.file_len(&path).unwrap(), size as u64);
                 assert!(env.read(&path).unwrap() == bytes, "{size} {direct} {piece}");
-                let region = env.map(&path).unwrap();
+                let region = map_own(env, &path).unwrap();
                 region.populate(0, size).unwrap();
                 region.read_ahead(size / 2, size);
                 region.advise_random();
@@ -114,7 +114,7 @@ fn names_are_listed_renamed_linked_and_removed() {
         env.rename(&b, &b).unwrap();
         env.hard_link(&b, &c).unwrap();
         assert_eq!(kind(env.hard_link(&b, &c)), ErrorKind::AlreadyExists);
-        let mapped = env.map(&b).unwrap();
+        let mapped = map_own(env, &b).unwrap();
         env.remove(&b).unwrap();
         assert!(!env.exists(&b).unwrap());
         assert_eq!(env.read(&c).unwrap(), b"a");
@@ -165,7 +165,7 @@ fn what_is_missing_is_not_found() {
         for path in [&missing, &inside] {
             assert!(!env.exists(path).unwrap());
             assert_eq!(kind(env.read(path)), ErrorKind::NotFound);
-            assert_eq!(kind(env.map(path)), ErrorKind::NotFound);
+            assert_eq!(kind(map_own(env, path)), ErrorKind::NotFound);
             assert_eq!(kind(env.file_len(path)), ErrorKind::NotFound);
             assert_eq!(kind(env.remove(path)), ErrorKind::NotFound);
             assert_eq!(kind(env.rename(path, &dir.join("x"))), ErrorKind::NotFound);
@@ -267,7 +267,7 @@ fn threads_write_a_log_side_by_side() {
                 expected[start..][..first].fill(id);
                 expected[start + first..][..second].fill(id ^ 0x80);
             }
-            assert!(*env.map(&path).unwrap() == expected[..], "mapped {mapped}");
+            assert!(*map_own(env, &path).unwrap() == expected[..], "mapped {mapped}");
         }
     });
 }
@@ -363,7 +363,7 @@ fn populating_what_the_device_cannot_give_is_an_error() {
     let env = PosixEnv::new();
     let path = dir.path().join("file");
     write_file(&env, &path, &pattern(1 << 20));
-    let region = env.map(&path).unwrap();
+    let region = map_own(&env, &path).unwrap();
     drop(env.create(&path, false).unwrap());
     assert!(region.populate(0, 1 << 20).is_err());
     assert!(region.populate(usize::MAX, usize::MAX).is_ok());

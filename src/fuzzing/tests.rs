@@ -58,12 +58,12 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     (0..30).for_each(|n: u64| filter.add(hash_key(&n.to_le_bytes())));
     seeds.push(("bloom", filter.build()));
     seeds.push(("compression", [1; 400].to_vec()));
-    for flags in [0_u8, 1, 2, 5, 8, 11] {
+    for flags in [0_u8, 17, 34, 5, 24, 43] {
         let patches = [flags, 0, 3, 0, 2, 9, 9, flags, 0, 1, 3, 1, 2, 3, 4, 40, 0, 1, 0xff];
         seeds.push(("database", patches.to_vec()));
     }
     for flags in 0..6_u8 {
-        let ops = (0..300_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 19) as u8);
+        let ops = (0..60_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 19) as u8);
         seeds.push(("operations", [flags].into_iter().chain(ops).collect()));
     }
     seeds
@@ -173,7 +173,7 @@ fn patched_databases() {
             z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
             (z ^ z >> 31) % n
         };
-        let mut input = vec![below(32) as u8 | 1];
+        let mut input = vec![below(64) as u8 | 1];
         for _ in 0..1 + below(6) {
             // Where the records of logs and manifests are, mostly.
             let reach = [200, 2000, 8000][below(3) as usize];

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::format::BlockHandle;
 use crate::config::ReadMode;
-use crate::env::{Env, RandomAccessFile, Region};
+use crate::env::{Env, RandomAccessFile, Region, map_own};
 
 /// For more bytes than this it is asked whether there is memory.
 const USUAL_LEN_MAX: usize = 1 << 20;
@@ -29,7 +29,7 @@ impl Source {
     pub(super) fn open(env: &dyn Env, path: &Path, mode: ReadMode) -> io::Result<Source> {
         Ok(match mode {
             ReadMode::Mmap => {
-                let region = env.map(path)?;
+                let region = map_own(env, path)?;
                 // Point reads: the kernel's read-ahead would read far more than
                 // they need. Scans read ahead themselves.
                 region.advise_random();

@@ -71,7 +71,7 @@ impl Env for MemEnv {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.files.lock().get(path).cloned().ok_or(io::ErrorKind::NotFound.into())
     }
-    fn map(&self, path: &Path) -> io::Result<Region> {
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
         self.read(path).map(Region::from_vec)
     }
     fn create(&self, path: &Path, _: bool) -> io::Result<Box<dyn WritableFile>> {

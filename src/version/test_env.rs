@@ -101,7 +101,7 @@ impl Env for TestEnv {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.0.lock().files.get(path).cloned().ok_or_else(missing)
     }
-    fn map(&self, path: &Path) -> io::Result<Region> {
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
         self.read(path).map(Region::from_vec)
     }
     fn create(&self, path: &Path, _: bool) -> io::Result<Box<dyn WritableFile>> {

@@ -324,6 +324,20 @@ impl Version {
         l.files[l.overlapping(lower, upper)].to_vec()
     }
 
+    /// Whether [`overlapping`](Self::overlapping) finds any.
+    pub(crate) fn overlaps(
+        &self,
+        level: usize,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+    ) -> bool {
+        let l = &self.levels[level];
+        match level {
+            0 => l.files.iter().any(|f| f.overlaps(lower, upper)),
+            _ => !l.overlapping(lower, upper).is_empty(),
+        }
+    }
+
     /// Checks what the type promises; an error says what is broken.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let mut numbers = std::collections::HashSet::new();

@@ -177,16 +177,37 @@ pub(crate) enum Record<'a> {
 }
 
 /// Reads the records of one log from its bytes, which may be hostile.
+///
+/// 1. Reading goes forward only, and so does every search: each byte is part of
+///    a bounded number of fragments that are looked at, those of a record that
+///    turns out to be damaged included.
+/// 2. But for a search at every byte. There, made-up headers may claim most of
+///    a block at each position, so that it costs ten thousand times the file.
+///    Such searches have a budget ([`SEARCH_FACTOR`]), which the bytes of no
+///    writer come near to. When it is used up, only starts of blocks are tried.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordReader<'a> {
     bytes: &'a [u8],
     offset: usize,
     log_number: u32,
+    /// The fragment at which the last record broke off.
+    stopped_at: usize,
+    /// No earlier block behind the position starts with an intact fragment, and
+    /// this one does, or is behind the end; a block before the position says
+    /// nothing.
+    intact_block: usize,
+    /// Bytes that searches at every byte may still sum.
+    search_left: usize,
 }
+
+/// How many times the bytes of a file (and how many blocks) searches at every byte
+/// may sum.
+const SEARCH_FACTOR: usize = 16;
 
 impl<'a> RecordReader<'a> {
     pub(crate) fn new(bytes: &'a [u8], log_number: u32) -> Self {
-        RecordReader { bytes, offset: 0, log_number }
+        let search_left = bytes.len().saturating_add(BLOCK_LEN).saturating_mul(SEARCH_FACTOR);
+        RecordReader { bytes, offset: 0, log_number, stopped_at: 0, intact_block: 0, search_left }
     }
 
     /// File offset of the next record.
@@ -212,14 +233,11 @@ impl<'a> RecordReader<'a> {
 
     /// After `Bad` or `End`: goes on at the next intact beginning of a record,
     /// wherever it stands (salvage of a manifest only: in a log it might lie
-    /// within a value).
+    /// within a value), but not within intact fragments of the damaged one.
     pub(crate) fn resync(&mut self) {
-        let begins = |at: &usize| {
-            let found = self.fragment(*at);
-            matches!(found, Ok(Some((FragmentType::Full | FragmentType::First, ..))))
-        };
-        let next = (self.offset + 1..self.bytes.len()).find(begins);
-        self.offset = next.unwrap_or(self.bytes.len());
+        let begins = |kind| matches!(kind, FragmentType::Full | FragmentType::First);
+        let from = self.stopped_at.max(self.offset + 1);
+        self.offset = self.search(from, self.bytes.len(), begins).unwrap_or(self.bytes.len());
     }
 
     /// Whether intact fragments of this log stand somewhere after the current
@@ -227,16 +245,68 @@ impl<'a> RecordReader<'a> {
     /// byte of the current block and at the start of each later one, where a
     /// log that goes on always has a fragment. (Stale bytes may hold one, too: see
     /// the module's text.)
-    pub(crate) fn goes_on(&self) -> bool {
+    pub(crate) fn goes_on(&mut self) -> bool {
+        let len = self.bytes.len();
         let block_end = (self.offset / BLOCK_LEN + 1).saturating_mul(BLOCK_LEN);
-        let here = self.offset + 1..block_end.min(self.bytes.len());
-        let later = (block_end..self.bytes.len()).step_by(BLOCK_LEN);
-        here.chain(later).any(|at| matches!(self.fragment(at), Ok(Some(_))))
+        if self.search(self.offset + 1, block_end.min(len), |_| true).is_some() {
+            return true;
+        }
+        if self.intact_block < block_end {
+            let mut later = (block_end..len).step_by(BLOCK_LEN);
+            let intact = later.find(|at| matches!(self.fragment(*at), Ok(Some(_))));
+            self.intact_block = intact.unwrap_or(usize::MAX);
+        }
+        self.intact_block < len
+    }
+
+    /// The first position in `from..to` that holds an intact fragment of a kind
+    /// that is wanted.
+    fn search(
+        &mut self,
+        from: usize,
+        to: usize,
+        wanted: impl Fn(FragmentType) -> bool,
+    ) -> Option<usize> {
+        let mut at = from;
+        while at < to {
+            let claimed = self.claims(at);
+            if self.search_left < claimed && !at.is_multiple_of(BLOCK_LEN) {
+                at = at.next_multiple_of(BLOCK_LEN);
+                continue;
+            }
+            self.search_left = self.search_left.saturating_sub(claimed);
+            if claimed > 0
+                && let Ok(Some((kind, ..))) = self.fragment(at)
+                && wanted(kind)
+            {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// How many bytes to sum tell whether there is a fragment at `at`; 0 where
+    /// nothing looks like one.
+    fn claims(&self, at: usize) -> usize {
+        let room = BLOCK_LEN - at % BLOCK_LEN;
+        // Padding, perhaps: what follows it is the next block's.
+        let at = if room < HEADER_LEN { at + room } else { at };
+        match self.bytes.get(at..).and_then(|b| b.first_chunk::<HEADER_LEN>()) {
+            Some(&[_, _, _, _, l0, l1, kind, n0, n1, n2, n3])
+                if FragmentType::from_u8(kind).is_some()
+                    && u32::from_le_bytes([n0, n1, n2, n3]) == self.log_number =>
+            {
+                HEADER_LEN + usize::from(u16::from_le_bytes([l0, l1]))
+            }
+            _ => 0,
+        }
     }
 
     /// The next record. After `End` or `Bad` the position is where it was.
     pub(crate) fn next(&mut self) -> Record<'a> {
         let mut at = self.offset;
+        self.stopped_at = at;
         let mut assembled: Option<Vec<u8>> = None;
         loop {
             let (kind, payload, after) = match self.fragment(at) {
@@ -263,7 +333,8 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    fn bad(&self, offset: usize, what: &'static str) -> Record<'a> {
+    fn bad(&mut self, offset: usize, what: &'static str) -> Record<'a> {
+        self.stopped_at = offset;
         Record::Bad { offset: offset as u64, what }
     }
 
@@ -302,6 +373,8 @@ impl<'a> RecordReader<'a> {
         if at % BLOCK_LEN + HEADER_LEN + len > BLOCK_LEN {
             return Err("fragment crosses a block");
         }
+        #[cfg(test)]
+        tests::SUMMED.with(|summed| summed.set(summed.get() + HEADER_LEN + len));
         let stored = u32::from_le_bytes([c0, c1, c2, c3]);
         if checksum::checksum(&[&header[6..], payload]) != stored {
             return Err("checksum mismatch");
@@ -315,6 +388,18 @@ impl<'a> RecordReader<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Bytes that this thread has computed checksums of.
+        pub(super) static SUMMED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    fn summed(work: impl FnOnce()) -> usize {
+        SUMMED.set(0);
+        work();
+        SUMMED.get()
+    }
 
     fn encode(records: &[Vec<u8>], number: u32) -> Vec<u8> {
         let mut out = vec![];
@@ -392,5 +477,83 @@ mod tests {
         assert_eq!(reader.next(), Record::Payload(vec![9; 20].into()));
         // What follows is in the middle of the old log's first record.
         assert!(matches!(reader.next(), Record::End | Record::Bad { .. }));
+    }
+
+    /// Every position looks like the header of a fragment of a thousand bytes.
+    const LURE: u8 = 4;
+    const LURED: u32 = u32::from_le_bytes([LURE; 4]);
+
+    #[test]
+    fn a_search_among_made_up_headers_is_bounded() {
+        let mut bytes = vec![LURE; 64 * BLOCK_LEN];
+        let mut record = vec![];
+        encode_record(&mut record, 0, LURED, b"found");
+        bytes[63 * BLOCK_LEN..][..record.len()].copy_from_slice(&record);
+        let bound = (SEARCH_FACTOR + 3) * bytes.len();
+        let mut reader = RecordReader::new(&bytes, LURED);
+        let work = summed(|| {
+            assert!(matches!(reader.next(), Record::Bad { .. }));
+            reader.resync();
+            assert_eq!(reader.offset(), 63 * BLOCK_LEN as u64, "starts of blocks are tried");
+            assert_eq!(reader.next(), Record::Payload(b"found".into()));
+            assert!(matches!(reader.next(), Record::Bad { .. }));
+            reader.resync();
+            assert_eq!(reader.offset(), bytes.len() as u64);
+        });
+        assert!(work > bound / 2 && work < bound, "{work} of {bound}");
+    }
+
+    #[test]
+    fn a_search_for_holes_is_bounded() {
+        // Each other block starts with the end of the log, and each other one with
+        // damage as large as a block; only the last one is intact.
+        let mut bytes = vec![0; 256 * BLOCK_LEN];
+        for (i, block) in bytes.chunks_exact_mut(BLOCK_LEN).enumerate() {
+            block.fill(LURE);
+            match i % 2 {
+                0 => block[..HEADER_LEN].fill(0),
+                _ => {
+                    seal(block, FragmentType::Full, LURED);
+                    block[0] ^= u8::from(i != 255);
+                }
+            }
+        }
+        let bound = (SEARCH_FACTOR + 4) * bytes.len();
+        let (mut holes, mut found) = (0, 0);
+        let work = summed(|| {
+            let mut reader = RecordReader::new(&bytes, LURED);
+            while reader.offset() < bytes.len() as u64 {
+                match reader.next() {
+                    Record::Payload(_) => found += 1,
+                    Record::Bad { .. } => reader.skip_block(),
+                    Record::End => {
+                        holes += usize::from(reader.goes_on());
+                        reader.skip_block();
+                    }
+                }
+            }
+        });
+        assert_eq!((holes, found), (128, 1));
+        assert!(work < bound, "{work} of {bound}");
+    }
+
+    #[test]
+    fn the_parts_of_a_damaged_record_are_read_once() {
+        // The first fragment holds beginnings of the same record, each within the
+        // one before: all of them have right checksums, and break off at the end.
+        let mut bytes = vec![];
+        encode_record(&mut bytes, 0, LURED, &[9; 40 * BLOCK_LEN]);
+        bytes.truncate(40 * BLOCK_LEN);
+        for at in (0..BLOCK_LEN - HEADER_LEN).step_by(HEADER_LEN).rev() {
+            seal(&mut bytes[at..BLOCK_LEN], FragmentType::First, LURED);
+        }
+        let work = summed(|| {
+            let mut reader = RecordReader::new(&bytes, LURED);
+            while reader.offset() < bytes.len() as u64 {
+                assert!(matches!(reader.next(), Record::Bad { .. }));
+                reader.resync();
+            }
+        });
+        assert!(work < 3 * bytes.len(), "{work} for {}", bytes.len());
     }
 }

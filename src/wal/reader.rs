@@ -185,7 +185,7 @@ impl<'a> LogReader<'a> {
     }
 
     /// After `End`: the damage, if intact records stand behind it.
-    pub(crate) fn hole(&self) -> Option<Damage> {
+    pub(crate) fn hole(&mut self) -> Option<Damage> {
         let offset = self.records.offset();
         let what = "records follow a hole in the log";
         self.records.goes_on().then_some(Damage { offset, what })
@@ -282,11 +282,11 @@ impl Replay {
         let mut reader = LogReader::new(bytes, number);
         let start = reader.opening();
         let damage = match start {
-            LogStart::Opened(opening) if self.never_committed(number, opening, &reader) => {
+            LogStart::Opened(opening) if self.never_committed(number, opening, &mut reader) => {
                 return Ok(Flow::GoOn);
             }
             LogStart::Opened(opening) => self.broken_chain(number, opening),
-            LogStart::Unused => match self.hole(&reader) {
+            LogStart::Unused => match self.hole(&mut reader) {
                 None => return Ok(Flow::GoOn),
                 damage => damage,
             },
@@ -336,7 +336,7 @@ impl Replay {
     /// manifest edit: such a log names none before it, the manifest does not
     /// name it, and nothing was ever written to it. (If something was, it is
     /// the manifest that lost an edit, and the chain is broken.)
-    fn never_committed(&self, number: u64, opening: Opening, reader: &LogReader<'_>) -> bool {
+    fn never_committed(&self, number: u64, opening: Opening, reader: &mut LogReader<'_>) -> bool {
         opening.previous_log == 0
             && number != self.expected_first
             && reader.clone().next() == Logged::End
@@ -357,7 +357,7 @@ impl Replay {
 
     /// A hole at the reader's position. A point-in-time replay ends there
     /// whatever follows, so it need not look.
-    fn hole(&self, reader: &LogReader<'_>) -> Option<Damage> {
+    fn hole(&self, reader: &mut LogReader<'_>) -> Option<Damage> {
         if self.mode == WalRecovery::PointInTime { None } else { reader.hole() }
     }
 

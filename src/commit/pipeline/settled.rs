@@ -26,10 +26,10 @@ use crate::util::sync::MutexGuard;
 use crate::version::super_version::pin;
 
 /// Rounds of spinning and of yielding with the lock held, at the first attempt.
-const SPINS: usize = if cfg!(shuttle) { 1 } else { 200 };
-const YIELDS: usize = if cfg!(shuttle) { 1 } else { 50 };
+pub(super) const SPINS: usize = if cfg!(shuttle) { 1 } else { 200 };
+pub(super) const YIELDS: usize = if cfg!(shuttle) { 1 } else { 50 };
 /// How often the rounds of yielding double.
-const DOUBLINGS_MAX: u32 = 8;
+pub(super) const DOUBLINGS_MAX: u32 = 8;
 
 /// Everything that was committed so far; nothing is added while this lives.
 pub(crate) struct Settled<'a> {

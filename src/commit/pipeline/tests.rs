@@ -331,6 +331,36 @@ fn a_checked_write_does_not_wait_for_one_that_failed() {
     });
 }
 
+/// Slow writes come one after the other, so that the checked one has to begin
+/// again and again.
+#[test]
+fn a_checked_write_holds_the_lock_twice_as_long_each_time() {
+    let rig = Rig::new(0);
+    let pipeline = &rig.pipeline;
+    rig.put(0, b"key", 10, WriteOptions::default()).unwrap();
+    let waits = &pipeline.publisher.waits;
+    thread::scope(|scope| {
+        let mut under_way = stopped_write(scope, pipeline, 0, b"value");
+        let checked = scope.spawn(|| checked_write(pipeline, b"yek"));
+        for attempt in 0..settled::DOUBLINGS_MAX + 3 {
+            // It sleeps, and the lock is free; else the next write could not begin.
+            // Acquire: with the rounds before.
+            while waits.sleeps.load(Ordering::Acquire) <= attempt as usize {
+                thread::yield_now();
+            }
+            let doublings = attempt.min(settled::DOUBLINGS_MAX);
+            let held = settled::SPINS + (settled::YIELDS << doublings);
+            let not_held = crate::commit::publish::SPINS + crate::commit::publish::YIELDS;
+            assert_eq!(waits.rounds.swap(0, Ordering::Relaxed), held + not_held, "{attempt}");
+            let next = stopped_write(scope, pipeline, 0, b"value");
+            under_way.send(()).unwrap();
+            under_way = next;
+        }
+        under_way.send(()).unwrap();
+        checked.join().unwrap().unwrap();
+    });
+}
+
 #[test]
 fn a_checked_write_finds_a_dropped_family() {
     let rig = Rig::new(0);

@@ -1,6 +1,6 @@
 //! What is planted happens, and nothing else.
 
-use super::super::SimEnv;
+use super::super::{SimEnv, map_own};
 use super::*;
 
 fn env() -> FaultEnv<SimEnv> {
@@ -78,7 +78,7 @@ fn first_touches_of_a_map_can_fail() {
     file.append(b"contents").unwrap();
     file.finish().unwrap();
     env.plant(FaultPlan::new(Fault::Io).on(Call::Populate).nth(2));
-    let region = env.map(Path::new("/file")).unwrap();
+    let region = map_own(&env, Path::new("/file")).unwrap();
     assert!(region.populate(0, 4).is_ok());
     assert!(region.clone().populate(0, 4).is_err());
     assert_eq!(&*region, b"contents");

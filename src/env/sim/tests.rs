@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
+use super::super::map_own;
 use super::*;
 
 const SEEDS: std::ops::Range<u64> = 0..500;
@@ -367,10 +368,10 @@ fn pages_that_the_device_cannot_read_fail_at_their_first_touch() {
     let env = new_env();
     write(&env, "f", &[1; 20_000]);
     sync_names(&env);
-    let map = env.map(&path("f")).unwrap();
+    let map = map_own(&env, &path("f")).unwrap();
     map.populate(0, 20_000).unwrap();
     env.fail_reads(&path("f"), 5000, 1).unwrap();
-    for map in [map, env.map(&path("f")).unwrap()] {
+    for map in [map, map_own(&env, &path("f")).unwrap()] {
         assert!(map.populate(8191, 1).is_err() && map.populate(0, 20_000).is_err());
         assert!(map.populate(0, 4096).is_ok() && map.populate(8192, 11_808).is_ok());
     }

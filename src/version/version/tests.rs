@@ -91,6 +91,7 @@ proptest! {
             for level in [0, 1, 3] {
                 let mut expected = version.files(level).to_vec();
                 expected.retain(|f| f.overlaps(low, high));
+                prop_assert_eq!(version.overlaps(level, low, high), !expected.is_empty());
                 prop_assert_eq!(version.overlapping(level, low, high), expected);
             }
         }

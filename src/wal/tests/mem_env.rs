@@ -106,7 +106,7 @@ impl Env for MemEnv {
         let disk = self.call("read")?;
         Ok(disk.files.get(path).ok_or_else(missing)?.lock().clone())
     }
-    fn map(&self, path: &Path) -> io::Result<Region> {
+    unsafe fn map(&self, path: &Path) -> io::Result<Region> {
         Ok(Region::from_vec(self.read(path)?))
     }
     fn create(&self, _: &Path, _: bool) -> io::Result<Box<dyn WritableFile>> {
