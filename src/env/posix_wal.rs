@@ -73,6 +73,10 @@ pub(super) fn open_wal(
 /// taken for written.
 fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
     check_size_limit(capacity)?;
+    if old_len >= capacity && is_allocated(file, old_len)? {
+        // Invariant 1 holds since the file was made, by this function.
+        return Ok(old_len);
+    }
     let written = match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
         Ok(()) => FRONT_LEN.min(capacity).max(old_len),
         // Without support zeros allocate.
@@ -82,6 +86,13 @@ fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
     write_zeros(file, old_len, written)?;
     retry_on_intr(|| fsync(file))?;
     Ok(written)
+}
+
+/// Whether a file of `len` bytes has no holes, as far as can be told.
+fn is_allocated(file: &OwnedFd, len: u64) -> io::Result<bool> {
+    /// Of the figure that `stat` gives, wherever it is run.
+    const BLOCK_LEN: u64 = 512;
+    Ok((rustix::fs::fstat(file)?.st_blocks as u64).saturating_mul(BLOCK_LEN) >= len)
 }
 
 fn write_zeros(file: &OwnedFd, from: u64, to: u64) -> io::Result<()> {
