@@ -454,3 +454,72 @@ fn power_cuts_while_families_come_and_go() {
         assert_verifies(&db);
     });
 }
+
+// ---- kills, and then power cuts -------------------------------------------------
+
+/// Closes and opens in every way: with and without edits, a used log, leftovers.
+fn closed_and_opened_often(env: &SimEnv, oracle: &mut Oracle) {
+    let reopen = |db: Db, other: ColumnFamily| {
+        drop(other);
+        db.close().unwrap();
+        open(env, 1, WalIo::Mapped)
+    };
+    let (mut db, mut other) = open(env, 1, WalIo::Mapped);
+    let scripts: &[&[Step]] = &[
+        &[Step::Put, Step::Flush],
+        &[],
+        &[Step::Synced, Step::Flush],
+        &[Step::Put],
+        &[],
+        &[Step::Large, Step::Synced],
+        &[Step::Batch, Step::Flush, Step::Compact],
+    ];
+    for steps in scripts {
+        for step in *steps {
+            step.run(&db, &other, oracle);
+            oracle.mark(env.mutations());
+        }
+        (db, other) = reopen(db, other);
+        // Closing has synced.
+        oracle.sync();
+        oracle.mark(env.mutations());
+    }
+    db.create_column_family("third", &Default::default()).unwrap();
+    (db, other) = reopen(db, other);
+    db.drop_column_family("third").unwrap();
+    (db, other) = reopen(db, other);
+    drop(other);
+    db.close().unwrap();
+}
+
+/// What a process leaves that is killed looks as if it was durable: the next one
+/// may build on nothing of it that is not.
+#[test]
+fn power_cuts_after_kills_around_an_orderly_end() {
+    let env = SimEnv::new();
+    drop(create(&env, 1, WalIo::Mapped));
+    (1..5000).for_each(|n| env.kill_at(n));
+    let mut oracle = Oracle::new();
+    closed_and_opened_often(&env, &mut oracle);
+    let images = taken(&env);
+    assert!((100..4999).contains(&images.len()), "{} kills", images.len());
+    let trace = Trace::new(1, "kills, and then power cuts");
+    for (number, image) in images {
+        trace.operation.set(number);
+        let (db, other) = open(&image, 1, WalIo::Mapped);
+        let p = oracle.check(&state(&db, &other), oracle.durable_at(number), "after a kill");
+        let mut fork = oracle.fork(p);
+        let check = |cut: &SimEnv, fork: &Oracle| {
+            let (db, other) = open(cut, 1, WalIo::Mapped);
+            fork.check(&state(&db, &other), fork.durable(), "after a kill and a power cut");
+        };
+        check(&image.crash_clean(), &fork);
+        check(&image.crash(number), &fork);
+        if number % 2 == 0 {
+            db.create_column_family("fourth", &Default::default()).unwrap();
+        }
+        Step::Synced.run(&db, &other, &mut fork);
+        check(&image.crash_clean(), &fork);
+        check(&image.crash(number + 1), &fork);
+    }
+}

@@ -398,3 +398,56 @@ fn where_the_log_was_cut_is_told() {
     assert_eq!(db.stats().recovery_cut, None, "said once: the next open finds no damage");
     assert!(!db.stats().to_string().contains("recovery was cut"));
 }
+
+// ---- what an orderly end saves the next open -------------------------------------
+
+/// The calls of an open and a close that may change what is on disk.
+fn changes_of_an_open(env: &SimEnv, between: impl Fn(&Db)) -> Vec<(Call, PathBuf)> {
+    let reads = [
+        Call::CreateDir,
+        Call::Exists,
+        Call::FileLen,
+        Call::List,
+        Call::Lock,
+        Call::Map,
+        Call::OpenWal,
+        Call::Populate,
+        Call::Read,
+    ];
+    let watched = Arc::new(FaultEnv::new(env.clone()));
+    watched.record();
+    let db = Db::open(PATH, &small_options(watched.clone())).unwrap();
+    between(&db);
+    db.wait_idle().unwrap();
+    db.close().unwrap();
+    watched.recorded().into_iter().filter(|(call, _)| !reads.contains(call)).collect()
+}
+
+#[test]
+fn an_open_after_an_orderly_end_changes_nothing() {
+    let env = SimEnv::new();
+    let db = Db::open(PATH, &options(&env)).unwrap();
+    for n in 0..100_u64 {
+        db.put(n.to_be_bytes(), Rng::new(n).bytes(1000)).unwrap();
+    }
+    db.flush().unwrap();
+    db.wait_idle().unwrap();
+    db.close().unwrap();
+    let before = all_files(&env);
+    for _ in 0..3 {
+        let changes = changes_of_an_open(&env, |db| assert_eq!(db.iter().count(), 100));
+        assert_eq!(changes, [], "an open and a close that wrote nothing");
+        assert!(all_files(&env) == before);
+    }
+    // An edit that no log goes with, a family's: the next open has to make sure
+    // of it, and closing then leaves things in order again.
+    let edited = |db: &Db| drop(db.create_column_family("more", &Default::default()).unwrap());
+    assert_ne!(changes_of_an_open(&env, edited), []);
+    assert_eq!(changes_of_an_open(&env, |_| ()), []);
+    // What is in the log is replayed.
+    assert_ne!(changes_of_an_open(&env, |db| db.put("key", "value").unwrap()), []);
+    let replayed = |db: &Db| assert_eq!(db.get("key").unwrap().unwrap(), "value");
+    assert_ne!(changes_of_an_open(&env, replayed), []);
+    assert_eq!(changes_of_an_open(&env, replayed), []);
+    assert_eq!(files(&env, dir(), ".log").iter().map(|(_, len)| len).sum::<u64>(), 4096);
+}

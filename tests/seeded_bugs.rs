@@ -30,6 +30,7 @@ const BUGS: &[(&str, &str, &str)] = &[
     ("current-before-manifest", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("current-before-manifest", "disasters", "current_never_names_a_manifest"),
     ("skip-parent-sync", "durability", "the_name_of_a_new_database_is_durable"),
+    ("trust-what-is-found", "crash_sim", "power_cuts_after_kills_around_an_orderly_end"),
     ("delete-inputs-before-edit", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("delete-inputs-before-edit", "disasters", "inputs_stay_when_the_sync_of_the_manifest"),
     ("recycle-logs-of-others", "crash_sim", "power_cuts_with_a_mapped_log"),

@@ -346,7 +346,11 @@ impl Core {
     /// next open need not read the log to find that out.
     fn leave_nothing_to_replay(&self, pipeline: &Pipeline, last: SequenceNumber) -> Result<()> {
         self.failure.check()?;
-        let Some(log_number) = pipeline.retire_log()? else { return Ok(()) };
+        let ends_with_log = {
+            let versions = self.versions.lock();
+            versions.ends_with_move_of_log().then_some(versions.log_number())
+        };
+        let Some(log_number) = pipeline.retire_log(ends_with_log)? else { return Ok(()) };
         let edit = VersionEdit {
             log_number: Some(log_number),
             last_sequence: Some(last),

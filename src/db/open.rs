@@ -8,6 +8,9 @@
 //! 4. Opening twice changes nothing more: whatever a crash in the middle of an
 //!    open leaves behind is either unknown to the manifest, and removed, or
 //!    replayed again. An open that fails before the edit removes its tables.
+//! 5. An open of a database that was closed in order ([`Opening::left_log`])
+//!    writes nothing at all: it goes on with the log and the manifest that it
+//!    finds, all of which is durable.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::memtable::MemTablePool;
 use crate::snapshot::SnapshotList;
+use crate::stats::RecoveryCut;
 use crate::stats::recorder::Recorder;
 use crate::types::key::SequenceNumber;
 use crate::util::seeded;
@@ -40,7 +44,9 @@ use crate::version::filename::{self, FILE_NUMBER_USED_MAX, FileKind};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
 use crate::wal::pool::LogPool;
+use crate::wal::reader::untouched_last;
 use crate::wal::writer::LogWriter;
+use crate::wal::{self, LAST_LEN};
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     let _span = span!("open", path = path.display());
@@ -146,6 +152,15 @@ struct Opening<'a> {
     lock: Box<dyn FileLock>,
 }
 
+/// Where writing begins.
+struct Begun {
+    last_sequence: SequenceNumber,
+    /// Where the logs were damaged.
+    cut: Option<RecoveryCut>,
+    pool: LogPool,
+    log: Arc<LogWriter>,
+}
+
 impl Opening<'_> {
     fn finish(mut self) -> Result<Db> {
         let (options, env) = (self.options, &self.options.env);
@@ -154,17 +169,10 @@ impl Opening<'_> {
         for number in names.iter().filter_map(|n| file_number(n)) {
             self.versions.mark_file_number_used(number);
         }
-        let recovered = recovery::replay_to_tables(&self.context, options, &self.versions, &names)?;
-        let (pool, log) = self
-            .start_log(recovered.last_sequence)
-            .inspect_err(|_| recovery::discard(&self.context, &recovered.edits))?;
-        // From here on an error no longer tells whether the tables are named.
-        self.versions.log_and_apply(VersionEdit {
-            log_number: Some(log.number()),
-            last_sequence: Some(recovered.last_sequence),
-            edits: recovered.edits,
-            ..VersionEdit::default()
-        })?;
+        let Begun { last_sequence, cut, pool, log } = match self.left_log(&names) {
+            Some((number, opening)) => self.go_on(number, opening)?,
+            None => self.begin(&names)?,
+        };
         let mems = Arc::new(MemTablePool::default());
         let events = Arc::clone(&self.context.events);
         let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems), Arc::clone(&events));
@@ -173,7 +181,7 @@ impl Opening<'_> {
         let scheduler = Arc::new(Scheduler::default());
         let recorder = Arc::new(Recorder::new(options.statistics));
         let pipeline = Pipeline::new(PipelineParts {
-            last_sequence: recovered.last_sequence,
+            last_sequence,
             log,
             pool,
             mems,
@@ -188,7 +196,7 @@ impl Opening<'_> {
             options: options.clone(),
             pipeline: Some(pipeline),
             read_only_sequence: 0,
-            recovery_cut: recovered.cut,
+            recovery_cut: cut,
             versions: Mutex::new(self.versions),
             families: RwLock::new(families.clone()),
             snapshots: Arc::new(SnapshotList::default()),
@@ -206,17 +214,77 @@ impl Opening<'_> {
         Ok(db)
     }
 
-    /// The pool, and the log that is to be written from now on: nothing names
-    /// it yet.
-    fn start_log(&self, last_sequence: SequenceNumber) -> Result<(LogPool, Arc<LogWriter>)> {
+    /// The log that the database was left with when it was closed, if nothing
+    /// has happened since. Then everything that was read here is durable:
+    ///
+    /// - The log begins after another one, which is gone. That one was removed
+    ///   after the sync of the edit that says so, the manifest's last; and so all
+    ///   edits are durable, and the manifest itself, which does not begin with it.
+    /// - No file is left over: no edit was being made, whose files would be.
+    /// - The log is one page, which is zero but for its opening record. If that
+    ///   is not durable, it becomes so with what is written behind it.
+    ///
+    /// After the end of a process (and of no power) this is not a formality: what
+    /// it has written and not synced is found as if it was durable.
+    fn left_log(&self, names: &[String]) -> Option<(u64, wal::Opening)> {
+        let number = self.versions.log_number();
+        let is_newer = |name: &String| match filename::parse_file_name(name) {
+            Some(FileKind::Log(log)) => log > number,
+            _ => false,
+        };
+        let proven =
+            self.versions.ends_with_move_of_log() && self.garbage(names, number).is_empty();
+        if !proven && !seeded::bug("trust-what-is-found") || names.iter().any(is_newer) {
+            return None;
+        }
+        let path = filename::log_path(&self.context.dir, number);
+        // What cannot be read, the replay says.
+        let bytes = self.options.env.read_at(&path, 0, LAST_LEN as usize + 1).ok()?;
+        let opening = untouched_last(&bytes, number).filter(|o| o.previous_log != 0)?;
+        Some((number, opening))
+    }
+
+    /// Goes on where a closed database was left.
+    fn go_on(&self, number: u64, opening: wal::Opening) -> Result<Begun> {
+        let pool = self.start_pool()?;
+        let log = pool.adopt(number)?;
+        let last_sequence = self.versions.last_sequence().max(opening.last_sequence);
+        Ok(Begun { last_sequence, cut: None, pool, log })
+    }
+
+    /// Replays, and moves on to a new log and a new manifest.
+    fn begin(&mut self, names: &[String]) -> Result<Begun> {
+        let recovered =
+            recovery::replay_to_tables(&self.context, self.options, &self.versions, names)?;
+        let last_sequence = recovered.last_sequence;
+        let (pool, log) = self
+            .start_log(last_sequence)
+            .inspect_err(|_| recovery::discard(&self.context, &recovered.edits))?;
+        // From here on an error no longer tells whether the tables are named.
+        self.versions.log_and_apply(VersionEdit {
+            log_number: Some(log.number()),
+            last_sequence: Some(last_sequence),
+            edits: recovered.edits,
+            ..VersionEdit::default()
+        })?;
+        Ok(Begun { last_sequence, cut: recovered.cut, pool, log })
+    }
+
+    fn start_pool(&self) -> Result<LogPool> {
         let (env, dir) = (&self.options.env, &self.context.dir);
         let (segment, numbers) = (self.options.wal_segment_bytes, self.versions.file_numbers());
         let mapped = self.options.wal_io == WalIo::Mapped;
-        let pool = LogPool::start(Arc::clone(env), dir, segment, mapped, numbers)?;
+        LogPool::start(Arc::clone(env), dir, segment, mapped, numbers)
+    }
+
+    /// The pool, and the log that is to be written from now on: nothing names
+    /// it yet.
+    fn start_log(&self, last_sequence: SequenceNumber) -> Result<(LogPool, Arc<LogWriter>)> {
+        let pool = self.start_pool()?;
         let log = pool.take(0)?;
         if let Err(error) = log.write_opening(0, last_sequence) {
             // Best effort: what stays is passed over and removed by the next open.
-            let _ = env.remove(log.path());
+            let _ = self.options.env.remove(log.path());
             return Err(error);
         }
         Ok((pool, log))

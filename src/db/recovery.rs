@@ -26,6 +26,7 @@ use crate::version::edit::FamilyEdit;
 use crate::version::filename::{self, FileKind};
 use crate::version::set::VersionSet;
 use crate::version::super_version::Immutable;
+use crate::wal::format::{BLOCK_LEN, HEADER_LEN};
 use crate::wal::reader::{Place, replay};
 
 /// What the logs held.
@@ -48,7 +49,7 @@ pub(crate) fn replay_to_tables(
     names: &[String],
 ) -> Result<Recovered> {
     let _span = span!("recovery", path = context.dir.display());
-    let logs = map_logs(context, versions.log_number(), names)?;
+    let logs = map_logs(context, options.wal_recovery, versions.log_number(), names)?;
     let mut replay = Replay::new(context, options, versions, true);
     let last_sequence = match replay.run(versions, &logs) {
         Ok(last_sequence) => last_sequence,
@@ -265,7 +266,12 @@ fn log_numbers(first: u64, names: &[String]) -> Vec<u64> {
     numbers
 }
 
-fn map_logs(context: &TableContext, first: u64, names: &[String]) -> Result<Vec<Log>> {
+fn map_logs(
+    context: &TableContext,
+    mode: WalRecovery,
+    first: u64,
+    names: &[String],
+) -> Result<Vec<Log>> {
     let map = |number| {
         let path = filename::log_path(&context.dir, number);
         if context.read_mode == ReadMode::Pread {
@@ -273,10 +279,28 @@ fn map_logs(context: &TableContext, first: u64, names: &[String]) -> Result<Vec<
             return Ok((number, path, Region::from_vec(bytes)));
         }
         let region = map_own(&*context.env, &path).map_err(|e| Error::io("map", &path, e))?;
-        region.populate(0, region.len()).map_err(|e| Error::io("read", &path, e))?;
+        fault_in(&region, mode).map_err(|e| Error::io("read", &path, e))?;
         Ok((number, path, region))
     };
     log_numbers(first, names).into_iter().map(map).collect()
+}
+
+/// Faults in what the replay will look at, so that a failing device is an error.
+/// A log is as long as it was made, however little was written to it: a replay
+/// to a point in time ends, at the latest, with the first block whose header is
+/// zero, and what is behind it costs nothing.
+fn fault_in(log: &Region, mode: WalRecovery) -> io::Result<()> {
+    /// Whole blocks.
+    const STEP: usize = 16 * BLOCK_LEN;
+    let is_unused = |block: &[u8]| block.iter().take(HEADER_LEN).all(|byte| *byte == 0);
+    for start in (0..log.len()).step_by(STEP) {
+        let end = log.len().min(start + STEP);
+        log.populate(start, end - start)?;
+        if mode == WalRecovery::PointInTime && log[start..end].chunks(BLOCK_LEN).any(is_unused) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The logs from `first` on, as they are now. Without the lock a live writer may

@@ -88,6 +88,7 @@ impl Region {
     /// zeros follow it up to the next page.
     pub(super) fn huge_copy_of(bytes: &[u8]) -> io::Result<Region> {
         let mut memory = AnonymousRegion::new(bytes.len())?;
+        memory.populate();
         memory.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         Ok(Region::new(Backing::Huge(memory)))
     }

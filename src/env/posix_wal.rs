@@ -68,9 +68,14 @@ pub(super) fn open_wal(
             let _ = unlink(path);
         }
     };
-    let written = allocate(&file, old_len, capacity).inspect_err(|_| abandon())?;
+    // Then invariant 1 holds since the file was made, by this function.
+    let is_settled = old_len >= capacity && is_allocated(&file, old_len)?;
+    let written = match is_settled {
+        true => old_len,
+        false => allocate(&file, old_len, capacity).inspect_err(|_| abandon())?,
+    };
     let mapping = if mapped { map(&file, len)? } else { None };
-    if old_len < capacity || mapping.is_none() {
+    if !is_settled || mapping.is_none() {
         retry_on_intr(|| fsync(&file)).inspect_err(|_| abandon())?;
     }
     let backend = Box::new(PosixWal { file, written, capacity });
@@ -89,6 +94,13 @@ fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
     };
     write_zeros(file, old_len, written)?;
     Ok(written)
+}
+
+/// Whether a file of `len` bytes has no holes, as far as can be told.
+fn is_allocated(file: &OwnedFd, len: u64) -> io::Result<bool> {
+    /// Of the figure that `stat` gives, wherever it is run.
+    const BLOCK_LEN: u64 = 512;
+    Ok((rustix::fs::fstat(file)?.st_blocks as u64).saturating_mul(BLOCK_LEN) >= len)
 }
 
 fn write_zeros(file: &OwnedFd, from: u64, to: u64) -> io::Result<()> {

@@ -314,17 +314,18 @@ impl Env for SimEnv {
             false => state.fs.create(path)?,
         };
         state.begin_mutation();
-        let len = state.fs.inode(inode).visible_len().max(capacity);
+        let old_len = state.fs.inode(inode).visible_len();
+        let len = old_len.max(capacity);
         if let Err(e) = state.fs.check_capacity(inode, len) {
             if !recycle {
                 state.fs.remove(path)?;
             }
             return Err(e);
         }
-        let file = state.fs.inode_mut(inode);
-        if file.visible_len() != len {
-            file.resize(len);
-            file.sync();
+        // A file that has its space is not even synced.
+        if !recycle || old_len < capacity {
+            state.fs.inode_mut(inode).resize(len);
+            state.fs.inode_mut(inode).sync();
         }
         let handle = self.open(&mut state, inode);
         Ok(Arc::new(WalFile::new(Box::new(SimWal { handle, mapped }), capacity)))

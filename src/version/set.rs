@@ -17,6 +17,7 @@
 //! The set is not synchronised: its owner keeps it in a mutex, which is held
 //! over the sync. Installing an edit is rare, and edits must be ordered anyhow.
 
+mod opening;
 pub(crate) mod state;
 
 use std::collections::HashSet;
@@ -32,10 +33,10 @@ use super::manifest::{ManifestWriter, read_current, read_manifest, write_current
 use super::version::{FileMeta, Version};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::sstable::Table;
 use crate::types::key::SequenceNumber;
 use crate::util::seeded;
 
+use opening::OpenTable;
 use state::{Family, Replay, State};
 
 /// A manifest is rewritten when it is this many times as large as the state
@@ -132,14 +133,11 @@ impl VersionSet {
     pub(crate) fn recover(
         env: Arc<dyn Env>,
         dir: &Path,
-        open_table: &dyn Fn(&FileMeta) -> Result<Arc<Table>>,
+        open_table: &OpenTable<'_>,
     ) -> Result<VersionSet> {
         let set = VersionSet::load(env, dir)?;
-        for (_, file) in set.all_files() {
-            let table = open_table(file)?;
-            // Freshly decoded, so nobody has set it.
-            let _ = file.table.set(table);
-        }
+        let files: Vec<&Arc<FileMeta>> = set.all_files().map(|(_, file)| file).collect();
+        opening::open_tables(&files, open_table)?;
         Ok(set)
     }
 
@@ -177,10 +175,12 @@ impl VersionSet {
         if let Some(cause) = &self.failed {
             return Err(Error::Poisoned(Arc::clone(cause)));
         }
-        let (state, changed) = self.next_state(&edit)?;
+        let (mut state, changed) = self.next_state(&edit)?;
         edit.next_file_number = Some(self.peek_file_number());
+        let manifest = self.manifest_number;
         match self.persist(&edit, &state) {
             Ok(()) => {
+                state.moved_log &= self.manifest_number == manifest;
                 self.state = state;
                 Ok(changed)
             }
@@ -306,6 +306,14 @@ impl VersionSet {
     /// The oldest log that recovery must replay.
     pub(crate) fn log_number(&self) -> u64 {
         self.state.log_number
+    }
+
+    /// Whether the last edit of the manifest, which is not its first, said that
+    /// replay starts at a later log than before. The log before that one goes
+    /// once the edit is durable, so whoever finds it gone knows of all edits
+    /// that they are durable.
+    pub(crate) fn ends_with_move_of_log(&self) -> bool {
+        self.state.moved_log
     }
 
     /// The largest sequence number that an edit has stated.

@@ -44,6 +44,9 @@ pub(crate) struct Opening {
 
 /// Bytes of an opening record's payload: header, type, length, log number.
 const OPENING_PAYLOAD_LEN: usize = PAYLOAD_HEADER_LEN + 1 + 1 + 8;
+/// Size of the log that a closed database ends with: a page at most, so that it
+/// reaches the device as a whole, and as a whole again when it is gone on with.
+pub(crate) const LAST_LEN: u64 = 4096;
 /// Bytes of a log before its first batch.
 pub(crate) const OPENING_LEN: usize = format::HEADER_LEN + OPENING_PAYLOAD_LEN;
 

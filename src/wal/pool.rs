@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::writer::LogWriter;
-use super::{OPENING_LEN, format};
+use super::{LAST_LEN, OPENING_LEN, format, log_file_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
@@ -45,8 +45,6 @@ use crate::error::{Error, Result};
 const RETAINED_MAX: usize = 1;
 /// The spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
-/// Size of the log that a closed database ends with.
-const LAST_BYTES: u64 = 4096;
 /// How far past the reserved position a log is populated.
 const POPULATE_AHEAD: u64 = 4 << 20;
 /// Populated in steps of this size, so that each holds the mapping briefly.
@@ -185,11 +183,24 @@ impl LogPool {
         }
     }
 
+    /// Goes on with log `number`, the one that a closed database ended with:
+    /// its opening record is there, and nothing else. Its name is durable.
+    pub(crate) fn adopt(&self, number: u64) -> Result<Arc<LogWriter>> {
+        let shared = &*self.shared;
+        let path = shared.dir.join(log_file_name(number));
+        let file = shared.env.open_wal(&path, LAST_LEN, shared.mapped, true);
+        let file = file.map_err(|e| Error::io("open", &path, e))?;
+        let log = Arc::new(LogWriter::opened(file, number, path));
+        shared.populate(&log, LAST_LEN);
+        shared.hand_out(shared.state.lock(), &log);
+        Ok(log)
+    }
+
     /// A log that nothing but its opening record will be written to, as small
     /// as can be; `None` if there is no space even for that.
     pub(crate) fn take_last(&self) -> Result<Option<Arc<LogWriter>>> {
         let shared = &*self.shared;
-        let log = shared.prepare(LAST_BYTES, Haste::Awaited);
+        let log = shared.prepare(LAST_LEN, Haste::Awaited);
         let state = shared.state.lock();
         state.check_sync()?;
         match log {

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::format::{Record, RecordReader};
-use super::{Opening, log_file_name};
+use super::{LAST_LEN, OPENING_LEN, Opening, log_file_name};
 use crate::batch::{BatchIter, PAYLOAD_HEADER_LEN, decode_payload};
 use crate::config::WalRecovery;
 use crate::env::Region;
@@ -204,6 +204,23 @@ pub(crate) fn first_damage(bytes: &[u8], log_number: u64) -> Option<Damage> {
             Logged::Bad(damage) => return Some(damage),
             Logged::End => return reader.hole(),
         }
+    }
+}
+
+/// What the opening record of a log says that a closed database ended with, if
+/// the log is as it was left: after that record all is zero, so that nothing of
+/// what was once cut off can come to stand behind what is written next.
+pub(crate) fn untouched_last(bytes: &[u8], log_number: u64) -> Option<Opening> {
+    let mut reader = LogReader::new(bytes, log_number);
+    match reader.opening() {
+        LogStart::Opened(opening)
+            if bytes.len() as u64 == LAST_LEN
+                && reader.offset() == OPENING_LEN as u64
+                && bytes[OPENING_LEN..].iter().all(|byte| *byte == 0) =>
+        {
+            Some(opening)
+        }
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use self::mem_env::MemEnv;
 use super::format::{BLOCK_LEN, HEADER_LEN};
-use super::reader::{LogReader, LogStart, Logged};
+use super::reader::{LogReader, LogStart, Logged, untouched_last};
 use super::writer::LogWriter;
 use super::*;
 use crate::batch::WriteBatch;

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::Opening;
 use super::format::{self, BLOCK_LEN, FragmentType, Fragments, HEADER_LEN};
+use super::{LAST_LEN, OPENING_LEN, Opening};
 use crate::env::{WalFile, WalRange};
 use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
@@ -54,6 +54,18 @@ impl LogWriter {
             populated: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// A writer of log `number`, whose opening record is in `file` already.
+    pub(super) fn opened(file: Arc<WalFile>, number: u64, path: PathBuf) -> LogWriter {
+        let range = file.reserve(OPENING_LEN as u64);
+        assert!(range.is_some_and(|r| r.offset() == 0), "a log as long as its opening record");
+        LogWriter::new(file, number, path)
+    }
+
+    /// Whether it is a log for the end with nothing in it but how it begins.
+    pub(crate) fn is_untouched_last(&self) -> bool {
+        (self.capacity(), self.end()) == (LAST_LEN, OPENING_LEN as u64)
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -12,8 +12,6 @@ use crate::version::Version;
 
 /// Size of a memtable that only serves to learn what a new family's keys share.
 const LEARNING_MEMTABLE_BYTES: usize = 1 << 20;
-/// A log shorter than this is replayed faster than a new one is made.
-const RETIRED_LEN_MIN: u64 = 1 << 20;
 
 impl Pipeline {
     /// Makes the memtables of the families (all, or one) immutable, to be
@@ -136,13 +134,14 @@ impl Pipeline {
 
     /// After [`close`](Self::close): if no memtable holds anything, moves on to
     /// a log of its own and returns its number, from which replay may start.
-    /// `None` if there is something to replay, or too little to be worth it.
-    pub(crate) fn retire_log(&self) -> Result<Option<u64>> {
+    /// `None` if there is something to replay, or if that is how things are:
+    /// `ends_with_log` is the log at which the manifest ends.
+    pub(crate) fn retire_log(&self, ends_with_log: Option<u64>) -> Result<Option<u64>> {
         let mut state = self.state.lock();
         assert!(state.closed, "nothing is written any more");
         let mut families = state.families.iter().flatten();
-        let short = state.log.end() < RETIRED_LEN_MIN.min(state.log.capacity() / 4);
-        if short && state.logs.len() == 1 || families.any(|w| w.dirty || !w.pending.is_empty()) {
+        let is_done = state.log.is_untouched_last() && ends_with_log == Some(state.log.number());
+        if is_done || families.any(|w| w.dirty || !w.pending.is_empty()) {
             return Ok(None);
         }
         let Some(last) = self.pool.take_last()? else { return Ok(None) };

@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) next_family: u32,
     pub(super) log_number: u64,
     pub(super) last_sequence: SequenceNumber,
+    /// The last edit said that replay starts at a later log than before.
+    pub(super) moved_log: bool,
 }
 
 impl State {
@@ -99,7 +101,9 @@ impl State {
 
     /// Everything of an edit but the files.
     pub(super) fn apply_scalars(&mut self, edit: &VersionEdit) -> Result<(), &'static str> {
-        self.log_number = self.log_number.max(edit.log_number.unwrap_or(0));
+        let log_number = self.log_number.max(edit.log_number.unwrap_or(0));
+        self.moved_log = log_number > self.log_number;
+        self.log_number = log_number;
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
         self.next_family = self.next_family.max(edit.next_family.unwrap_or(0));
         for (id, name) in &edit.families_added {
@@ -173,11 +177,12 @@ impl Replay {
         if !self.begun && (edit.format_version.is_none() || edit.comparator.is_none()) {
             return Err("first edit states no format");
         }
-        self.begun = true;
+        let first = !std::mem::replace(&mut self.begun, true);
         if edit.comparator.as_ref().is_some_and(|name| **name != *COMPARATOR.as_bytes()) {
             return Err("keys are in another order than aidb.bytewise");
         }
         self.state.apply_scalars(edit)?;
+        self.state.moved_log &= !first;
         let numbers = [edit.next_file_number.unwrap_or(0), self.state.log_number + 1];
         for (id, _) in &edit.families_added {
             self.builders.push((*id, VersionBuilder::new(Arc::default())));

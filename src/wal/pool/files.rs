@@ -83,7 +83,7 @@ impl Shared {
 
     /// Populates the next `len` bytes of a log and sets the mark at which its
     /// writers ask for more.
-    fn populate(&self, log: &LogWriter, len: u64) {
+    pub(super) fn populate(&self, log: &LogWriter, len: u64) {
         // Relaxed, here and below: one thread at a time populates a log, first
         // its creator, then the pool's thread, which got it through the lock.
         let from = log.populated.load(Ordering::Relaxed).max(log.end());

@@ -212,3 +212,44 @@ fn shutdown_keeps_the_log_in_use_and_can_be_repeated() {
     assert_eq!(env.names(), [""; 0]);
     pool.wait_idle();
 }
+
+#[test]
+fn the_log_of_a_closed_database_is_gone_on_with() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    take(&env, &pool, 0);
+    let last = pool.take_last().unwrap().unwrap();
+    last.write_opening(1, 7).unwrap();
+    pool.shutdown();
+    assert!(last.is_untouched_last());
+    let bytes = bytes_of(&env, &last);
+    let opening = Opening { previous_log: 1, last_sequence: 7 };
+    assert_eq!(untouched_last(&bytes, 2), Some(opening));
+    // Of another number, of another length, with anything behind or damaged.
+    assert_eq!(untouched_last(&bytes, 3), None);
+    assert_eq!(untouched_last(&bytes[..4095], 2), None);
+    assert_eq!(untouched_last(&[&bytes[..], &[0]].concat(), 2), None);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert_eq!(untouched_last(&changed, 2), None, "byte {at}");
+    }
+
+    let next = Arc::new(AtomicU64::new(3));
+    let pool = LogPool::start(env.clone(), Path::new("/db"), SEGMENT, true, next).unwrap();
+    let log = pool.adopt(2).unwrap();
+    assert!(log.is_untouched_last());
+    log_put(&log, 8, b"v");
+    assert!(!log.is_untouched_last());
+    let bytes = bytes_of(&env, &log);
+    assert_eq!(untouched_last(&bytes, 2), None);
+    let mut reader = LogReader::new(&bytes, 2);
+    assert_eq!(reader.opening(), LogStart::Opened(opening));
+    assert!(matches!(reader.next(), Logged::Batch(batch) if batch.first_sequence == 8));
+    // It is nearly full at once, so the next one is prepared soon.
+    pool.wait_idle();
+    assert_eq!(env.names(), ["000001.log", "000002.log"]);
+    use_quarter(&pool, &log);
+    assert_eq!(env.names(), ["000001.log", "000002.log", "000003.log"]);
+    assert_eq!(take(&env, &pool, 0).number(), 3);
+}
