@@ -85,7 +85,7 @@ fn what_is_printed_to_a_full_disk_is_an_error() {
     let shell = shell();
     let table = names(&shell.db()).into_iter().find(|(path, _)| text(path).ends_with(".sst"));
     let (table, _) = table.expect("a table");
-    let dump = ["dump", "--values", text(&table)];
+    let dump = ["dump", "--json", "--values", text(&table)];
     for args in [&["scan"][..], &["export", "--format", "tsv", "-"], &dump] {
         let to = mount.point().join("out");
         write(&mount.point().join("ballast"), 700_000);
@@ -100,6 +100,7 @@ fn what_is_printed_to_a_full_disk_is_an_error() {
     let ran = shell.run(&["man", text(&to)]);
     ran.exits(1);
     assert!(ran.err().contains(text(&to)) && ran.err().contains(FULL), "{}", ran.err());
+    assert!(names(&to).is_empty(), "{:?}", names(&to));
 }
 
 #[test]
