@@ -20,16 +20,20 @@
 //!    nobody else works on it. Everything is durable before it is renamed, and
 //!    the renaming is durable before the call returns. So under its own name it
 //!    is whole, whatever happens.
+//! 6. Copying may take minutes, to another file system. Writes, flushes,
+//!    compactions, other checkpoints and changes of families go on meanwhile
+//!    (what they make obsolete stays, rule 3); only closing waits.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::commit::Pipeline;
+use crate::commit::{LogPart, Pipeline};
 use crate::db::Core;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::util::seeded;
 use crate::util::span::span;
+use crate::version::edit::VersionEdit;
 use crate::version::filename::{self, FileKind, lock_path, log_path, table_path};
 use crate::version::set::begin_manifest;
 
@@ -45,15 +49,35 @@ pub(crate) fn checkpoint(core: &Core, to: &Path) -> Result<()> {
     let env = &*core.context.env;
     let copy = Copy::begin(env, to)?;
     let finished = core.flush(None).and_then(|()| {
-        // Families do not come or go, and nobody closes the database.
         let admin = core.admin.lock();
         admin.check_open()?;
         core.failure.check()?;
+        // Until the copy is made nobody closes the database (rule 6).
+        let _copying = core.copying.read();
         let _files = core.purge.hold_files();
         let _logs = LogsHeld::new(core, pipeline);
-        fill(core, pipeline, &copy.dir)
+        let moment = Moment::take(core, pipeline)?;
+        drop(admin);
+        fill(core, &moment, &copy.dir)
     });
     copy.end(finished)
+}
+
+/// What is to be copied, all of one moment.
+struct Moment {
+    /// The number of the manifest, and what it says.
+    manifest: (u64, VersionEdit),
+    logs: Vec<LogPart>,
+}
+
+impl Moment {
+    /// The caller holds files and logs, and `admin`: a family that came between the
+    /// two would be in the logs only.
+    fn take(core: &Core, pipeline: &Pipeline) -> Result<Moment> {
+        let manifest = core.versions.lock().copy()?;
+        let logs = pipeline.log_parts(manifest.1.log_number.unwrap_or(0))?;
+        Ok(Moment { manifest, logs })
+    }
 }
 
 /// No log is recycled while it lives.
@@ -75,13 +99,13 @@ impl Drop for LogsHeld<'_> {
 }
 
 /// Everything into `dir`, durably.
-fn fill(core: &Core, pipeline: &Pipeline, dir: &Path) -> Result<()> {
+fn fill(core: &Core, moment: &Moment, dir: &Path) -> Result<()> {
     let (env, from) = (&*core.context.env, &core.context.dir);
-    let (number, state) = core.versions.lock().copy()?;
+    let (number, state) = &moment.manifest;
     for (_, file) in state.edits.iter().flat_map(|family| &family.added) {
         link_or_copy(env, &table_path(from, file.number), &table_path(dir, file.number))?;
     }
-    for log in pipeline.log_parts(state.log_number.unwrap_or(0))? {
+    for log in &moment.logs {
         let to = log_path(dir, log.number);
         if seeded::bug("checkpoint-links-logs") {
             link_or_copy(env, &log.path, &to)?;
@@ -89,7 +113,7 @@ fn fill(core: &Core, pipeline: &Pipeline, dir: &Path) -> Result<()> {
         }
         copy_file(env, &log.path, &to, log.len)?;
     }
-    begin_manifest(env, dir, number, &state).map(drop)
+    begin_manifest(env, dir, *number, state).map(drop)
 }
 
 /// A second name for a finished file, or a copy where there can be none.

@@ -88,7 +88,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, EventListener};
 pub use repair::{LostPart, RepairReport};
 pub use snapshot::{Snapshot, SnapshotView};
-pub use stats::trace::{BlockSource, BlockStep, FilterAnswer, Finding, GetTrace, TraceStep};
+pub use stats::trace::{
+    BlockSource, BlockStep, FilterAnswer, Finding, GetTrace, IndexKind, TraceStep,
+};
 pub use stats::{
     CompactionStats, FamilyStats, Histogram, LevelStats, OperationStats, Operations, PinStats,
     Pins, RecoveryCut, Stats,

@@ -2,8 +2,12 @@
 //! which exit code, each test on a database of its own.
 #![cfg(feature = "cli")]
 
+#[expect(dead_code, reason = "no test file uses all of the shared helpers")]
+mod common;
 #[path = "cli/export.rs"]
 mod export;
+#[path = "cli/full.rs"]
+mod full;
 #[path = "cli/tools.rs"]
 mod tools;
 
@@ -427,11 +431,43 @@ fn looking_into_a_missing_database_does_not_create_it() {
 fn a_busy_database_is_refused() {
     let shell = Shell::with(&[("a", "1")]);
     let db = aidb::Db::open(shell.db(), &aidb::Options::default()).expect("open the database");
-    for args in [&["get", "a"][..], &["put", "a", "2"], &["count"], &["check"]] {
+    for args in [&["put", "a", "2"][..], &["delete", "a"], &["compact"], &["check"]] {
         shell.run(args).fails(1, "open elsewhere");
     }
     drop(db);
-    shell.run(&["get", "a"]).prints("1\n");
+    shell.run(&["put", "a", "2"]).prints("");
+}
+
+/// What only reads needs no lock, sees what the writer has done, and leaves every
+/// file as it is.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks at the files from outside")]
+fn a_database_is_read_beside_its_writer() {
+    let shell = Shell::with(&[("a", "1"), ("b", "2")]);
+    let db = aidb::Db::open(shell.db(), &aidb::Options::default()).expect("open the database");
+    db.put("b", "3").expect("put");
+    db.put("c", "4").expect("put");
+    let files = || {
+        let entries = shell.db().read_dir().expect("the database").map(|e| e.expect("an entry"));
+        let mut files: Vec<_> =
+            entries.map(|e| (e.file_name(), std::fs::read(e.path()).expect("a file"))).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    shell.run(&["get", "b"]).prints("3\n");
+    shell.run(&["get", "z"]).fails(1, "no such key");
+    shell.run(&["count"]).prints("3\n");
+    shell.run(&["scan"]).prints("a\t1\nb\t3\nc\t4\n");
+    shell.run(&["export", "--format", "tsv", "-"]).succeeds("a\t1\nb\t3\nc\t4\n");
+    shell.run(&["explain", "b"]).succeeds("get \"b\" in default, at sequence 4");
+    for args in [&["stats"][..], &["stats", "--json"], &["analyze"], &["metrics"]] {
+        shell.run(args).succeeds("");
+    }
+    assert!(before == files(), "a reader has changed a file");
+    db.put("d", "5").expect("the writer goes on");
+    db.close().expect("close");
+    shell.run(&["count"]).prints("4\n");
 }
 
 #[test]

@@ -756,6 +756,79 @@ fn a_checkpoint_keeps_the_logs_that_it_copies() {
     check_moment(&db, &writers.done());
 }
 
+/// Copying to another file system may take minutes. Nobody waits for it, whatever
+/// is done meanwhile, and nothing of that is in the copy.
+#[test]
+fn everything_goes_on_while_a_checkpoint_copies() {
+    let env = without_links(&SimEnv::new(), io::ErrorKind::CrossesDevices);
+    let options = small_options(Arc::new(env.clone()));
+    let (db, writers) = filled(&options);
+    let busy = db.clone();
+    let went_on = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&went_on);
+    env.before(Call::Read, ".sst", 1, move || {
+        // On the thread that copies: whatever waits for the copy waits for ever.
+        let late = busy.create_column_family("late", &small_family()).unwrap();
+        for n in 0..600 {
+            busy.put(format!("late {n:03}"), [7; 200]).unwrap();
+            late.put(format!("{n:03}"), [8; 200]).unwrap();
+        }
+        busy.flush().unwrap();
+        busy.compact_range::<&[u8]>(..).unwrap();
+        busy.wait_idle().unwrap();
+        busy.drop_column_family("other").unwrap();
+        busy.checkpoint("/copies/later").unwrap();
+        done.store(true, Ordering::Relaxed);
+    });
+    db.checkpoint("/copies/copy").unwrap();
+    assert!(went_on.load(Ordering::Relaxed));
+    let copy = Db::open("/copies/copy", &options).unwrap();
+    check_moment(&copy, &[300]);
+    verify(&copy);
+    assert!(copy.column_family("late").is_none() && copy.get("late 000").unwrap().is_none());
+    let later = Db::open("/copies/later", &options).unwrap();
+    verify(&later);
+    assert_eq!(later.column_family("late").unwrap().iter().count(), 600);
+    assert!(later.column_family("other").is_none());
+    drop(writers);
+    // Held back until the copy was made, gone since.
+    let held = |db: &Db| {
+        db.wait_idle().unwrap();
+        db.stats().files_to_delete
+    };
+    while held(&db) > 0 {
+        thread::yield_now();
+    }
+}
+
+/// A closed directory may be another's, who removes what a checkpoint still copies.
+#[test]
+fn closing_waits_until_a_checkpoint_has_copied() {
+    let env = without_links(&SimEnv::new(), io::ErrorKind::CrossesDevices);
+    let options = small_options(Arc::new(env.clone()));
+    let (db, _) = filled(&options);
+    let (closing, other) = (db.clone(), options.clone());
+    let (tell, told) = std::sync::mpsc::channel();
+    env.before(Call::Read, ".sst", 1, move || {
+        let (started, begun) = std::sync::mpsc::channel();
+        let closer = thread::spawn(move || {
+            started.send(()).unwrap();
+            closing.close().unwrap();
+        });
+        begun.recv().unwrap();
+        for _ in 0..2000 {
+            thread::yield_now();
+            let refused = Db::open("/db", &other).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Busy, "{refused}");
+        }
+        tell.send(closer).unwrap();
+    });
+    db.checkpoint("/copies/copy").unwrap();
+    told.recv().unwrap().join().unwrap();
+    check_moment(&Db::open("/copies/copy", &options).unwrap(), &[300]);
+    check_moment(&Db::open("/db", &options).unwrap(), &[300]);
+}
+
 // ---- another process -------------------------------------------------------------------------
 
 const CHILD: &str = "AIDB_COPIES_CHILD";

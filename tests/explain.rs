@@ -4,7 +4,8 @@
 mod common;
 
 use aidb::{
-    BlockSource, ColumnFamilyOptions, Compression, Db, FilterAnswer, Finding, ReadMode, TraceStep,
+    BlockSource, BlockStep, ColumnFamilyOptions, Compression, Db, FilterAnswer, Finding, IndexKind,
+    Options, ReadMode, TraceStep,
 };
 use common::{Place, Rng, random_options, seeds, small_options};
 
@@ -147,5 +148,100 @@ fn a_block_comes_from_where_it_is_said_to_come() {
         let compressed = compression != Compression::None;
         assert_eq!(source(&db), (first, compressed), "{mode:?} {compression:?}");
         assert_eq!(source(&db), (then, compressed), "{mode:?} {compression:?}");
+    }
+}
+
+/// The table step that gave the answer, or the last one that was asked.
+fn table(trace: &aidb::GetTrace) -> (Option<IndexKind>, Vec<BlockStep>) {
+    let table = |step: &TraceStep| match step {
+        TraceStep::Table { index, blocks, .. } => Some((*index, blocks.clone())),
+        _ => None,
+    };
+    trace.steps.iter().rev().find_map(table).expect("a table was asked")
+}
+
+/// Where all entries are alike a table has a point index, and a lookup goes by it:
+/// the first one of a block touches the block, later ones read the entry alone.
+#[test]
+fn a_lookup_by_the_point_index_is_told_as_it_is() {
+    const N: usize = 2000;
+    let key = |i: usize| format!("key {i:012}").into_bytes();
+    let place = Place::simulated();
+    let options = Options::default().env(place.env.clone());
+    let db = Db::open(&place.path, &options).unwrap();
+    (0..N).for_each(|i| db.put(key(i), [i as u8; 100]).unwrap());
+    db.compact_range::<&[u8]>(..).unwrap();
+    db.close().unwrap();
+
+    let db = Db::open(&place.path, &options).unwrap();
+    let (mut touched, mut alone) = (0, 0);
+    for i in (0..N).chain(0..N) {
+        let trace = db.explain_get(key(i)).unwrap();
+        assert!(matches!(trace.finding, Finding::Value { bytes: 100, .. }), "{trace}");
+        let (index, blocks) = table(&trace);
+        assert_eq!(index, Some(IndexKind::Points), "{trace}");
+        // Before it there may be entries whose hashes are alike.
+        let last = blocks.last().expect("something was read");
+        match last.source {
+            BlockSource::FirstTouch => {
+                assert!(!last.entry && last.bytes > 1000, "{trace}");
+                touched += 1;
+            }
+            BlockSource::Mapping => {
+                assert!(last.entry && last.bytes == 116, "{trace}");
+                alone += 1;
+            }
+            _ => panic!("{trace}"),
+        }
+        check(&db, &key(i));
+    }
+    assert!((50..100).contains(&touched) && alone == 2 * N - touched, "{touched} {alone}");
+    let shown = db.explain_get(key(7)).unwrap().to_string();
+    for part in ["\n       point index: ", "\n       entry at ", ", 116 bytes, from mapping: "] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // Another length than that of all keys: nothing is read, whatever the filter says.
+    for i in 0..1000 {
+        let trace = db.explain_get(format!("key 000000001{i}")).unwrap();
+        check(&db, &trace.key);
+        if trace.key.len() != 16 {
+            assert!(table(&trace).1.is_empty(), "{trace}");
+        }
+    }
+}
+
+/// As `both_ways_find_the_same`, with entries that are alike, and old versions in
+/// tables below.
+#[test]
+fn both_ways_find_the_same_by_the_point_index() {
+    for seed in seeds(7750, 4) {
+        let mut rng = Rng::new(seed);
+        let place = Place::simulated();
+        let options = Options::default().env(place.env.clone());
+        println!("seed {seed}");
+        let db = Db::open(&place.path, &options).unwrap();
+        let mut by_points = 0;
+        for _ in 0..4 {
+            for _ in 0..1500 {
+                let key = format!("k{:07}", rng.below(3000));
+                db.put(&key, rng.bytes(120)).unwrap();
+            }
+            db.flush().unwrap();
+            if rng.one_in(2) {
+                db.compact_range::<&[u8]>(..).unwrap();
+            }
+            for _ in 0..500 {
+                let key = format!("k{:07}", rng.below(3300)).into_bytes();
+                check(&db, &key);
+                let trace = db.explain_get(&key).unwrap();
+                let index = |step: &TraceStep| match step {
+                    TraceStep::Table { index, .. } => *index == Some(IndexKind::Points),
+                    _ => false,
+                };
+                by_points += trace.steps.iter().filter(|step| index(step)).count();
+            }
+        }
+        assert!(by_points > 500, "{by_points}");
+        db.close().unwrap();
     }
 }

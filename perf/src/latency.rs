@@ -321,8 +321,9 @@ mod tests {
 
     impl Engine for Slow {
         type Scanner<'a> = Nothing;
+        type Transactional = crate::engine::NoTransactions;
         fn describe(setup: &Setup) -> crate::engine::Description {
-            AiDb::describe(setup)
+            <AiDb>::describe(setup)
         }
         fn open(_: &std::path::Path, _: &Setup) -> Result<Self> {
             Ok(Slow)

@@ -282,7 +282,7 @@ mod tests {
             plan: &plan,
             dir: dir.path().join("db"),
             engine: "aidb".to_owned(),
-            description: AiDb::describe(&Setup::default()),
+            description: <AiDb>::describe(&Setup::default()),
         };
         let run = task.visit::<AiDb>().expect("works");
         assert!((1..=2).contains(&run.seconds.len()), "{}", run.seconds.len());

@@ -112,6 +112,9 @@ pub struct Measurement {
     pub writer_ops: Option<u64>,
     /// Latency of an operation, where the workload takes it.
     pub latency: Option<Quantiles>,
+    /// Attempts at transactions that ended in a conflict (`transactions`); they
+    /// are not among `ops`.
+    pub conflicts: Option<u64>,
 }
 
 impl Measurement {

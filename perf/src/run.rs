@@ -91,6 +91,10 @@ impl Visitor for Pass<'_> {
         let mut bench = Bench::<E>::new(self.data, self.plan, &self.dir.join("db"));
         let mut measurements = Vec::new();
         for workload in self.list {
+            if !Bench::<E>::supports(workload) {
+                println!("{:<14} {:<26} not supported", self.name, workload.to_string());
+                continue;
+            }
             let spinner = spinner(format!("{} {workload}", self.name));
             let measured = bench.run(workload)?;
             spinner.finish_and_clear();
@@ -115,6 +119,9 @@ fn line(engine: &str, m: &Measurement) -> String {
     }
     if let Some(latency) = &m.latency {
         line += &format!("  p99.9 {:.1} us", latency.p999 as f64 / 1e3);
+    }
+    if let Some(conflicts) = m.conflicts {
+        line += &format!("  conflicts {conflicts}");
     }
     line
 }

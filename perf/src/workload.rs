@@ -11,7 +11,8 @@ pub const ALL: &str = "fillseq,fillbatch,fillsync,fillsync@4,fillsync@16,fillran
      fillrandom@4,fillrandom,readrandom:unsettled,waitidle,compact,readrandom,readrandom@2,\
      readmissing,readzipf,multireadrandom,readseq,readreverse,seekrandom,seekrandom:50,reopen,\
      overwrite,waitidle:overwritten,readwhilewriting,waitidle:readwhilewriting,\
-     ycsba,ycsbb,ycsbc,ycsbf,ycsbd,ycsbe,deleterandom";
+     ycsba,ycsbb,ycsbc,ycsbf,ycsbd,ycsbe,transactions,transactions@2,transactions@2:100,\
+     deleterandom";
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub enum Kind {
     YcsbE,
     /// Half reads, half read-modify-writes, Zipfian.
     YcsbF,
+    /// Reads two keys for update and writes them, in a transaction.
+    Transactions,
 }
 
 const NAMES: &[(&str, Kind)] = &[
@@ -88,6 +91,7 @@ const NAMES: &[(&str, Kind)] = &[
     ("ycsbd", Kind::YcsbD),
     ("ycsbe", Kind::YcsbE),
     ("ycsbf", Kind::YcsbF),
+    ("transactions", Kind::Transactions),
 ];
 
 impl Kind {
@@ -115,8 +119,9 @@ impl Kind {
 
 /// A workload of a list: `NAME[@THREADS][:VARIANT]`.
 ///
-/// The variant of `seekrandom` is its number of entries a seek; elsewhere it is
-/// a word that tells two rows of one name apart.
+/// The variant of `seekrandom` is its number of entries a seek, that of
+/// `transactions` the number of keys that they choose from; elsewhere it is a
+/// word that tells two rows of one name apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What is done.
@@ -160,6 +165,10 @@ impl FromStr for Workload {
         if *kind == Kind::SeekRandom && workload.variant.is_some() {
             ensure!(workload.seek_nexts().is_some(), "{text:?}: a number of entries after ':'");
         }
+        if *kind == Kind::Transactions && workload.variant.is_some() {
+            let keys = workload.keys().is_some_and(|keys| keys >= 2);
+            ensure!(keys, "{text:?}: a number of keys after ':', at least 2");
+        }
         Ok(workload)
     }
 }
@@ -168,6 +177,11 @@ impl Workload {
     /// The number of entries a seek that the variant states.
     pub fn seek_nexts(&self) -> Option<usize> {
         self.variant.as_ref()?.parse().ok().filter(|n| *n > 0)
+    }
+
+    /// The number of keys that transactions choose from, if the variant states one.
+    pub fn keys(&self) -> Option<u64> {
+        self.variant.as_ref()?.parse().ok()
     }
 
     /// Parses a comma-separated list; `all` stands for [`ALL`].
@@ -214,6 +228,8 @@ mod tests {
             ("readseq@0", "1 to 256 threads"),
             ("readseq@x", "1 to 256 threads"),
             ("seekrandom:many", "a number of entries"),
+            ("transactions:hot", "a number of keys"),
+            ("transactions:1", "at least 2"),
             ("readseq,readseq", "readseq twice"),
         ] {
             let error = Workload::parse_list(list).expect_err(list).to_string();

@@ -10,6 +10,6 @@ mod sync;
 mod write;
 
 pub(crate) use failure::Failure;
-pub(crate) use pipeline::{FamilyWriter, FlushDue, FlushTarget, Pipeline, PipelineParts};
+pub(crate) use pipeline::{FamilyWriter, FlushDue, FlushTarget, LogPart, Pipeline, PipelineParts};
 pub(crate) use stall::Pressure;
 pub(crate) use write::{Batch, Checked, Single, Watched};

@@ -59,6 +59,7 @@ use crate::version::view::View;
 use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
 
+pub(crate) use copying::LogPart;
 pub(crate) use settled::Settled;
 use unfinished::Unfinished;
 

@@ -71,8 +71,12 @@ pub(crate) struct Core {
     pub(crate) failure_told: AtomicBool,
     /// `None` in a database opened read-only, and once it is closed.
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
-    /// Serialises closing, flushing at close, and family changes.
+    /// Serialises closing, flushing at close, family changes, and the moment of
+    /// a checkpoint.
     pub(crate) admin: Mutex<Admin>,
+    /// Held to read while a checkpoint copies what it has settled on, which may
+    /// take long: only closing waits for that. Taken with `admin`, which it outlives.
+    pub(crate) copying: RwLock<()>,
 }
 
 /// What closing and family changes agree on.
@@ -312,6 +316,8 @@ impl Core {
         if std::mem::replace(&mut admin.closed, true) {
             return Ok(());
         }
+        // The directory is still ours: nobody removes what a checkpoint copies.
+        drop(self.copying.write());
         let result = self.pipeline.as_ref().map_or(Ok(()), |pipeline| self.close_writer(pipeline));
         self.purge.shutdown();
         // Last: from here on the directory may be another's.

@@ -208,6 +208,7 @@ impl Opening<'_> {
             failure_told: AtomicBool::new(false),
             lock: Mutex::new(Some(self.lock)),
             admin: Mutex::default(),
+            copying: RwLock::default(),
         });
         let db = Db::new(Arc::clone(&core), Arc::clone(&families[0]));
         background::start(&core)?;

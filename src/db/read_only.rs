@@ -130,6 +130,7 @@ impl State {
             failure_told: AtomicBool::new(false),
             lock: Mutex::new(None),
             admin: Mutex::default(),
+            copying: RwLock::default(),
         });
         Ok(Db::new(core, Arc::clone(&families[0])))
     }

@@ -169,9 +169,7 @@ pub(crate) fn repair(path: &Path, options: &Options) -> Result<RepairReport> {
     let mut repair =
         Repair { context, options: options.clone(), known, names, report, aside: Vec::new() };
     repair.note_manifest_damage();
-    let tables = repair.judge_tables()?;
-    let logged = repair.replay_logs(&tables)?;
-    let edit = repair.assemble(tables, logged)?;
+    let edit = repair.make().inspect_err(|_| repair.remove_made(next))?;
     repair.install(edit)?;
     Ok(repair.report)
 }
@@ -192,6 +190,24 @@ impl Repair {
         let there = self.names.iter().any(|n| n == name);
         if there && !self.aside.iter().any(|n| n == name) {
             self.aside.push(name.into());
+        }
+    }
+
+    /// Writes what is to be written; nothing of it is in force.
+    fn make(&mut self) -> Result<VersionEdit> {
+        let tables = self.judge_tables()?;
+        let logged = self.replay_logs(&tables)?;
+        self.assemble(tables, logged)
+    }
+
+    /// Gives back the space of what a repair that failed has written, from file
+    /// `first` on: on a full disk the next one needs it. As well as it can.
+    fn remove_made(&self, first: u64) {
+        let (env, dir) = (self.env(), &self.context.dir);
+        for name in env.list(dir).unwrap_or_default() {
+            if matches!(filename::parse_file_name(&name), Some(FileKind::Table(n)) if n >= first) {
+                let _ = env.remove(&dir.join(name));
+            }
         }
     }
 

@@ -1,13 +1,17 @@
 //! A lookup in a table that tells what it does.
+//!
+//! The steps are those of `Table::get`: by the point index if the table has one,
+//! else by the index of blocks. A test holds the two together.
 
 use std::time::Duration;
 
 use super::block::Found;
-use super::format::BlockHandle;
+use super::format::{BlockHandle, SEQ_TYPE_BOTTOM};
+use super::points::PointIndex;
 use super::reader::{Table, TableValue};
 use crate::cache::BlockKey;
 use crate::error::Result;
-use crate::stats::trace::{BlockSource, BlockStep, FilterAnswer};
+use crate::stats::trace::{BlockSource, BlockStep, FilterAnswer, IndexKind};
 use crate::types::key::SeqType;
 use crate::util::clock;
 
@@ -16,11 +20,14 @@ use crate::util::clock;
 pub(crate) struct Probe<'a> {
     pub(crate) filter: FilterAnswer,
     pub(crate) filter_elapsed: Duration,
-    /// Time to find the first block in the index.
-    pub(crate) index_elapsed: Option<Duration>,
+    /// What led to the first block or entry, and how long that took.
+    pub(crate) index: Option<(IndexKind, Duration)>,
     pub(crate) blocks: Vec<BlockStep>,
     pub(crate) found: Option<(SeqType, TableValue<'a>)>,
 }
+
+/// A version of a key, and its value.
+type Version<'a> = Option<(SeqType, TableValue<'a>)>;
 
 impl Table {
     /// [`get`](Self::get), step by step.
@@ -35,7 +42,7 @@ impl Table {
         let mut probe = Probe {
             filter,
             filter_elapsed: clock::since(start),
-            index_elapsed: None,
+            index: None,
             blocks: Vec::new(),
             found: None,
         };
@@ -43,34 +50,87 @@ impl Table {
             return Ok(probe);
         }
         let start = clock::now();
-        let mut i = self.locate(key);
-        probe.index_elapsed = Some(clock::since(start));
+        if let Some(points) = self.points() {
+            probe.found = self.explain_by(points, key, hash, read, &mut probe.blocks)?;
+            let others = probe.blocks.iter().map(|block| block.elapsed).sum();
+            let elapsed = clock::since(start).saturating_sub(others);
+            probe.index = Some((IndexKind::Points, elapsed));
+        } else {
+            let i = self.locate(key);
+            probe.index = Some((IndexKind::Blocks, clock::since(start)));
+            probe.found = self.explain_from(i, key, read, &mut probe.blocks)?;
+        }
+        Ok(probe)
+    }
+
+    /// `get_by`, step by step.
+    fn explain_by(
+        &self,
+        points: &PointIndex,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+        blocks: &mut Vec<BlockStep>,
+    ) -> Result<Version<'_>> {
+        if key.len() != points.key_len() {
+            return Ok(None);
+        }
+        let found = points.find(hash, |block, number| {
+            let start = clock::now();
+            let place = points.entry(block, number)?;
+            if !self.is_in_place(block) {
+                return self.explain_from(block, key, read, blocks).transpose();
+            }
+            let (found, value) = self.entry_at(place)?.split_at_checked(key.len())?;
+            let is_it = found == key;
+            blocks.push(BlockStep {
+                offset: place.start as u64,
+                bytes: place.len as u64,
+                entry: true,
+                compressed: false,
+                source: BlockSource::Mapping,
+                elapsed: clock::since(start),
+            });
+            let seq_type = match place.seq_type {
+                None => SEQ_TYPE_BOTTOM,
+                Some(at) => SeqType(u64::from_le_bytes(*self.region().get(at..)?.first_chunk()?)),
+            };
+            (is_it && seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
+        });
+        found.transpose()
+    }
+
+    /// `get_from`, step by step.
+    fn explain_from(
+        &self,
+        mut i: usize,
+        key: &[u8],
+        read: SeqType,
+        blocks: &mut Vec<BlockStep>,
+    ) -> Result<Version<'_>> {
         while let Some(handle) = self.index().block(i) {
             let start = clock::now();
             let source = self.source_of(i);
-            // As `get_from` does it.
-            let (found, stored) = if handle.compressed {
+            let found = if handle.compressed {
                 let block = self.cached_block(i, handle, true)?;
                 let found = self.find_in(&block, handle, key, read)?;
-                (found.map(|value| TableValue::Cached(block.project(value))), handle)
+                found.map(|value| TableValue::Cached(block.project(value)))
             } else {
                 let block = self.mapped_block(i, handle)?;
-                (self.find_in(block, handle, key, read)?.map(TableValue::Mapped), handle)
+                self.find_in(block, handle, key, read)?.map(TableValue::Mapped)
             };
-            let BlockHandle { offset, len } = stored.into();
+            let BlockHandle { offset, len } = handle.into();
             let compressed = self.is_compressed(i, handle);
             let elapsed = clock::since(start);
-            probe.blocks.push(BlockStep { offset, bytes: len, compressed, source, elapsed });
+            let entry = false;
+            blocks.push(BlockStep { offset, bytes: len, entry, compressed, source, elapsed });
             match found {
-                Found::Entry(seq_type, value) => {
-                    probe.found = Some((seq_type, value));
-                    break;
-                }
-                Found::Absent => break,
+                Found::Entry(seq_type, value) => return Ok(Some((seq_type, value))),
+                Found::Absent => return Ok(None),
                 Found::Later => i += 1,
             }
         }
-        Ok(probe)
+        Ok(None)
     }
 
     /// Where block `i` will come from.

@@ -195,6 +195,10 @@ impl Table {
         self.points.is_some()
     }
 
+    pub(super) fn points(&self) -> Option<&PointIndex> {
+        self.points.as_ref()
+    }
+
     pub(super) fn cache(&self) -> &BlockCache {
         &self.cache
     }
@@ -289,7 +293,7 @@ impl Table {
     /// An entry of a block that is in place, on its way to the caches with its
     /// sequence number.
     #[inline]
-    fn entry_at(&self, place: Place) -> Option<&[u8]> {
+    pub(super) fn entry_at(&self, place: Place) -> Option<&[u8]> {
         let entry = self.region.get(place.start..place.start + place.len)?;
         if let Some(at) = place.seq_type {
             prefetch_address(self.region.as_ptr().wrapping_add(at));
@@ -300,7 +304,7 @@ impl Table {
 
     /// Whether the entries of block `i` may be read without a look at it.
     #[inline]
-    fn is_in_place(&self, i: usize) -> bool {
+    pub(super) fn is_in_place(&self, i: usize) -> bool {
         self.is_touched(i) && self.verify != VerifyChecksums::EveryRead && self.compressed.is_none()
     }
 

@@ -53,7 +53,17 @@ pub enum BlockSource {
     File,
 }
 
-/// A block that was looked into.
+/// What leads from a key to its place in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IndexKind {
+    /// The index of blocks: to the block that the key can be in.
+    Blocks,
+    /// The point index: from the key's hash to the entry itself.
+    Points,
+}
+
+/// A block, or an entry of one, that was looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlockStep {
@@ -61,6 +71,9 @@ pub struct BlockStep {
     pub offset: u64,
     /// How long it is there, in bytes.
     pub bytes: u64,
+    /// Whether it is a single entry, which a point index led to: its block was
+    /// not looked at.
+    pub entry: bool,
     /// Whether it is compressed there.
     pub compressed: bool,
     /// Where its bytes came from.
@@ -109,9 +122,11 @@ pub enum TraceStep {
         filter: Option<FilterAnswer>,
         /// Time to ask the filter.
         filter_elapsed: Duration,
-        /// Time to find the block in the index, if the filter left it open.
+        /// What was asked for the place of the key, if the filter left it open.
+        index: Option<IndexKind>,
+        /// Time to ask that.
         index_elapsed: Option<Duration>,
-        /// Blocks that were looked into.
+        /// Blocks, or single entries, that were looked into.
         blocks: Vec<BlockStep>,
         /// What it said.
         finding: Finding,
@@ -178,8 +193,9 @@ impl fmt::Display for BlockStep {
             BlockSource::File => "file",
         };
         let compressed = if self.compressed { ", compressed" } else { "" };
+        let what = if self.entry { "entry" } else { "block" };
         let BlockStep { offset, bytes, elapsed, .. } = self;
-        write!(f, "block at {offset}, {bytes} bytes{compressed}, from {source}: ")?;
+        write!(f, "{what} at {offset}, {bytes} bytes{compressed}, from {source}: ")?;
         write!(f, "{}", Short(*elapsed))
     }
 }
@@ -209,7 +225,8 @@ impl fmt::Display for TraceStep {
 impl TraceStep {
     /// Filter, index and blocks of a table, a line each.
     fn fmt_parts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TraceStep::Table { filter, filter_elapsed, index_elapsed, blocks, .. } = self else {
+        let TraceStep::Table { filter, filter_elapsed, index, index_elapsed, blocks, .. } = self
+        else {
             return Ok(());
         };
         let answer = match filter {
@@ -219,8 +236,12 @@ impl TraceStep {
             Some(FilterAnswer::Maybe) => "maybe present",
         };
         write!(f, "\n       filter: {answer} ({})", Short(*filter_elapsed))?;
-        if let Some(elapsed) = index_elapsed {
-            write!(f, "\n       index: {}", Short(*elapsed))?;
+        if let (Some(index), Some(elapsed)) = (index, index_elapsed) {
+            let index = match index {
+                IndexKind::Blocks => "index",
+                IndexKind::Points => "point index",
+            };
+            write!(f, "\n       {index}: {}", Short(*elapsed))?;
         }
         blocks.iter().try_for_each(|block| write!(f, "\n       {block}"))
     }

@@ -38,6 +38,19 @@ impl Mount {
         Some(mount)
     }
 
+    /// One in memory, so small that it is soon full.
+    pub(crate) fn in_memory(bytes: u64) -> Option<Mount> {
+        let mount = Mount { dir: tempfile::tempdir().expect("a temporary directory") };
+        std::fs::create_dir(mount.point()).expect("a directory");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"]).arg(mount.point());
+        if !run(&mut command) {
+            report(format_args!("skipped: no file system can be mounted here"));
+            return None;
+        }
+        Some(mount)
+    }
+
     fn image(&self) -> PathBuf {
         self.dir.path().join("image")
     }

@@ -94,7 +94,7 @@ impl<E: Engine> Bench<'_, E> {
 }
 
 /// One thread of D or E.
-struct Client<'a, 'b, E> {
+struct Client<'a, 'b, E: Engine> {
     bench: &'a Bench<'b, E>,
     t: u64,
     threads: u64,

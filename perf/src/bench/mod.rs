@@ -12,6 +12,7 @@ mod mixed;
 mod parallel;
 mod read;
 mod scan;
+mod transactions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::data::{Buffer, Dataset, uniform};
-use crate::engine::{Codec, Engine, Setup};
+use crate::engine::{Codec, Engine, Setup, Transactional};
 use crate::machine::drop_caches;
 use crate::result::{Measurement, Quantiles};
 use crate::usage::{Meter, disk_bytes};
@@ -61,11 +62,13 @@ pub struct Plan {
 
 /// An engine on its directory, and what it should hold.
 #[derive(Debug)]
-pub struct Bench<'a, E> {
+pub struct Bench<'a, E: Engine> {
     data: &'a Dataset,
     plan: &'a Plan,
     dir: PathBuf,
     engine: Option<E>,
+    /// Instead of `engine`, during a workload of transactions.
+    transactional: Option<E::Transactional>,
     durable: bool,
     /// Keys `0..live` are stored.
     live: u64,
@@ -81,13 +84,15 @@ struct Done {
     seconds: f64,
     writer_ops: Option<u64>,
     latency: Option<Quantiles>,
+    conflicts: Option<u64>,
 }
 
 impl<'a, E: Engine> Bench<'a, E> {
     /// A bench whose database will be made in the new directory `dir`.
     pub fn new(data: &'a Dataset, plan: &'a Plan, dir: &Path) -> Bench<'a, E> {
         let dir = dir.to_owned();
-        Bench { data, plan, dir, engine: None, durable: false, live: 0, generation: 0 }
+        let (engine, transactional) = (None, None);
+        Bench { data, plan, dir, engine, transactional, durable: false, live: 0, generation: 0 }
     }
 
     fn setup(&self) -> Setup {
@@ -102,6 +107,7 @@ impl<'a, E: Engine> Bench<'a, E> {
     ///
     /// It cannot be opened.
     pub fn open(&mut self) -> Result<&E> {
+        self.transactional.take().map_or(Ok(()), E::Transactional::close)?;
         if self.engine.is_none() {
             fs::create_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
             self.engine = Some(E::open(&self.dir, &self.setup())?);
@@ -115,6 +121,7 @@ impl<'a, E: Engine> Bench<'a, E> {
     ///
     /// It cannot be closed.
     pub fn close(&mut self) -> Result<()> {
+        self.transactional.take().map_or(Ok(()), E::Transactional::close)?;
         self.engine.take().map_or(Ok(()), E::close)
     }
 
@@ -132,6 +139,11 @@ impl<'a, E: Engine> Bench<'a, E> {
         self.open().map(drop)
     }
 
+    /// Whether the engine can do the workload at all.
+    pub fn supports(workload: &Workload) -> bool {
+        workload.kind != Kind::Transactions || E::Transactional::SUPPORTED
+    }
+
     /// Runs one workload.
     ///
     /// # Errors
@@ -143,6 +155,7 @@ impl<'a, E: Engine> Bench<'a, E> {
         let meter = Meter::start()?;
         let done = self.work(workload, threads).with_context(|| workload.to_string())?;
         let usage = meter.stop()?;
+        self.open()?;
         self.check_sample().with_context(|| format!("after {workload}"))?;
         Ok(Measurement {
             row: workload.to_string(),
@@ -154,6 +167,7 @@ impl<'a, E: Engine> Bench<'a, E> {
             usage,
             writer_ops: done.writer_ops,
             latency: done.latency,
+            conflicts: done.conflicts,
         })
     }
 
@@ -168,6 +182,9 @@ impl<'a, E: Engine> Bench<'a, E> {
             // Pages that are mapped are not dropped: the engine must let go of them.
             self.close()?;
             drop_caches().context("dropping caches needs root")?;
+        }
+        if kind == Kind::Transactions {
+            return self.open_for_transactions();
         }
         self.open().map(drop)
     }
@@ -193,6 +210,7 @@ impl<'a, E: Engine> Bench<'a, E> {
             }
             Kind::YcsbA | Kind::YcsbB | Kind::YcsbF => self.ycsb_updates(workload.kind, threads),
             Kind::YcsbD | Kind::YcsbE => self.ycsb_inserts(workload.kind, threads),
+            Kind::Transactions => self.transactions(workload.keys(), threads),
             Kind::Compact => self.once(|engine| engine.compact()),
             Kind::WaitIdle => self.once(|engine| engine.wait_idle()),
             Kind::Reopen => self.reopen(),

@@ -139,6 +139,7 @@ impl<E: Engine> Bench<'_, E> {
                 seconds,
                 writer_ops: Some(writer_ops),
                 latency: Some(quantiles(&latency)),
+                ..Done::default()
             })
         })
     }

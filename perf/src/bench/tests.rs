@@ -49,6 +49,12 @@ fn run_all(data: &Dataset, threads: usize) {
                 assert!(row.writer_ops.is_some(), "{row:?}");
                 assert_eq!(row.latency.expect("taken").count, reads);
             }
+            Kind::Transactions => {
+                let conflicts = row.conflicts.expect("counted");
+                assert_eq!(row.ops, reads);
+                assert_eq!(row.hits, 2 * (reads + conflicts), "{row:?}");
+                assert!(row.threads > 1 || conflicts == 0, "{row:?}");
+            }
             Kind::Compact | Kind::WaitIdle | Kind::Reopen => assert_eq!(row.ops, 1),
             _ => assert_eq!(row.ops, reads),
         }
@@ -98,7 +104,14 @@ fn wrong_data_fails_the_workload() {
     {
         assert!(bench.run(&row.parse().expect("valid")).is_err(), "{row} noticed nothing");
     }
+    let row = "transactions:6".parse().expect("valid");
+    let error = format!("{:#}", bench.run(&row).expect_err("wrong values"));
+    assert!(error.contains("belong to other keys"), "{error}");
+    bench.open().expect("opens again");
     bench.engine().delete(data.key(5, &mut key)).expect("deletes");
+    let error = format!("{:#}", bench.run(&row).expect_err("a key is gone"));
+    assert!(error.contains("99 entries are there"), "{error}");
+    bench.open().expect("opens again");
     for row in ["readrandom", "readseq", "ycsbd"] {
         assert!(bench.run(&row.parse().expect("valid")).is_err(), "{row} missed nothing");
     }

@@ -1,28 +1,33 @@
-//! AiDb with its defaults.
+//! AiDb with its defaults; and without its statistics, to see what they cost.
 
 use std::path::Path;
 
 use aidb::{Compression, Cursor, Db, Options, WriteBatch, WriteOptions};
 use anyhow::Result;
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
+use super::{
+    Codec, Description, Direction, Durability, Engine, Scanner, Setup, Transactional, walk_all,
+};
 
 /// An open AiDb.
 #[derive(Debug)]
-pub struct AiDb {
+pub struct AiDb<const STATISTICS: bool = true> {
     db: Db,
     synced: WriteOptions,
 }
 
-impl Engine for AiDb {
+impl<const STATISTICS: bool> Engine for AiDb<STATISTICS> {
     type Scanner<'a> = AiDbScanner;
+    type Transactional = Self;
 
     fn describe(setup: &Setup) -> Description {
         Description {
             version: "AiDb, this checkout".into(),
-            configuration: "defaults: 64 MiB memtables, bloom 10 bits, mapped log, mapped tables, \
-                            checksum at the first touch of a block"
-                .into(),
+            configuration: format!(
+                "defaults{}: 64 MiB memtables, bloom 10 bits, mapped log, mapped tables, \
+                 checksum at the first touch of a block",
+                if STATISTICS { "" } else { " without statistics" }
+            ),
             durability: Durability::Process,
             codec: setup.codec,
         }
@@ -34,7 +39,8 @@ impl Engine for AiDb {
             Codec::Lz4 => Compression::Lz4,
             Codec::Snappy => Compression::Snappy,
         };
-        let db = Db::open(dir, &Options::default().compression(compression))?;
+        let options = Options::default().compression(compression).statistics(STATISTICS);
+        let db = Db::open(dir, &options)?;
         Ok(AiDb { db, synced: WriteOptions::default().sync(true) })
     }
 
@@ -82,6 +88,41 @@ impl Engine for AiDb {
 
     fn close(self) -> Result<()> {
         Ok(self.db.close()?)
+    }
+}
+
+impl<const STATISTICS: bool> Transactional for AiDb<STATISTICS> {
+    const OPTIMISTIC: bool = true;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Self> {
+        Engine::open(dir, setup)
+    }
+
+    fn walk(&self) -> Result<u64> {
+        walk_all(self)
+    }
+
+    fn attempt(
+        &self,
+        entries: &[(&[u8], &[u8])],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<bool> {
+        let mut transaction = self.db.transaction();
+        for (i, (key, _)) in entries.iter().enumerate() {
+            read(i, transaction.get_for_update(key)?.as_deref());
+        }
+        for (key, value) in entries {
+            transaction.put(key, value)?;
+        }
+        match transaction.commit() {
+            Ok(()) => Ok(true),
+            Err(aidb::Error::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn close(self) -> Result<()> {
+        Engine::close(self)
     }
 }
 

@@ -11,11 +11,13 @@ use std::time::Duration;
 use anyhow::Result;
 use fjall::config::CompressionPolicy;
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
-    Readable, Snapshot,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OptimisticTxDatabase,
+    OptimisticTxKeyspace, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
+use super::{
+    Codec, Description, Direction, Durability, Engine, Scanner, Setup, Transactional, bounds, walk,
+};
 
 const KEYSPACE: &str = "perf";
 const VERSION: &str = "3.1.13";
@@ -47,8 +49,21 @@ fn codec(setup: &Setup) -> Codec {
     }
 }
 
+fn compression(setup: &Setup) -> CompressionType {
+    match codec(setup) {
+        Codec::None => CompressionType::None,
+        Codec::Lz4 | Codec::Snappy => CompressionType::Lz4,
+    }
+}
+
+fn keyspace_options(setup: &Setup) -> KeyspaceCreateOptions {
+    let policy = CompressionPolicy::all(compression(setup));
+    KeyspaceCreateOptions::default().data_block_compression_policy(policy)
+}
+
 impl Engine for Fjall {
     type Scanner<'a> = FjallScanner<'a>;
+    type Transactional = FjallTransactions;
 
     fn describe(setup: &Setup) -> Description {
         let codec = codec(setup);
@@ -68,18 +83,11 @@ impl Engine for Fjall {
     }
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
-        let compression = match codec(setup) {
-            Codec::None => CompressionType::None,
-            Codec::Lz4 | Codec::Snappy => CompressionType::Lz4,
-        };
         let db = Database::builder(dir)
             .cache_size(CACHE_BYTES)
-            .journal_compression(compression)
+            .journal_compression(compression(setup))
             .open()?;
-        let keyspace = db.keyspace(KEYSPACE, || {
-            KeyspaceCreateOptions::default()
-                .data_block_compression_policy(CompressionPolicy::all(compression))
-        })?;
+        let keyspace = db.keyspace(KEYSPACE, || keyspace_options(setup))?;
         Ok(Fjall { keyspace, db })
     }
 
@@ -154,6 +162,58 @@ impl Engine for Fjall {
         drop(keyspace);
         drop(db);
         Ok(())
+    }
+}
+
+/// The same as an `OptimisticTxDatabase`, whose transactions find conflicts of
+/// what they have read at the commit.
+pub struct FjallTransactions {
+    keyspace: OptimisticTxKeyspace,
+    db: OptimisticTxDatabase,
+}
+
+impl std::fmt::Debug for FjallTransactions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.keyspace.path();
+        f.debug_struct("FjallTransactions").field("path", &path).finish_non_exhaustive()
+    }
+}
+
+impl Transactional for FjallTransactions {
+    const OPTIMISTIC: bool = true;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Self> {
+        let db = OptimisticTxDatabase::builder(dir)
+            .cache_size(CACHE_BYTES)
+            .journal_compression(compression(setup))
+            .open()?;
+        let keyspace = db.keyspace(KEYSPACE, || keyspace_options(setup))?;
+        Ok(FjallTransactions { keyspace, db })
+    }
+
+    fn walk(&self) -> Result<u64> {
+        let snapshot = self.db.read_tx();
+        let entries = snapshot.iter(&self.keyspace).map(fjall::Guard::into_inner);
+        Ok(walk(entries, usize::MAX, |_, _| ())? as u64)
+    }
+
+    fn attempt(
+        &self,
+        entries: &[(&[u8], &[u8])],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<bool> {
+        let mut transaction = self.db.write_tx()?;
+        for (i, (key, _)) in entries.iter().enumerate() {
+            read(i, transaction.get(&self.keyspace, key)?.as_deref());
+        }
+        for (key, value) in entries {
+            transaction.insert(&self.keyspace, *key, *value);
+        }
+        Ok(transaction.commit()?.is_ok())
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.db.persist(PersistMode::SyncAll)?)
     }
 }
 

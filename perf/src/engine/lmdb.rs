@@ -16,7 +16,10 @@ use anyhow::{Context, Result};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
+use super::{
+    Codec, Description, Direction, Durability, Engine, Scanner, Setup, Transactional, bounds, walk,
+    walk_all,
+};
 
 const VERSION: &str = "0.23.1";
 const READERS_MAX: u32 = 256;
@@ -50,6 +53,7 @@ fn map_bytes(setup: &Setup) -> u64 {
 
 impl Engine for Lmdb {
     type Scanner<'a> = LmdbScanner<'a>;
+    type Transactional = Self;
 
     fn describe(setup: &Setup) -> Description {
         let lmdb = heed::lmdb_version();
@@ -152,6 +156,39 @@ impl Engine for Lmdb {
         // Waiting makes sure that the directory can be opened again.
         self.env.prepare_for_closing().wait();
         Ok(())
+    }
+}
+
+/// A write transaction, of which there is one at a time.
+impl Transactional for Lmdb {
+    const OPTIMISTIC: bool = false;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Self> {
+        Engine::open(dir, setup)
+    }
+
+    fn walk(&self) -> Result<u64> {
+        walk_all(self)
+    }
+
+    fn attempt(
+        &self,
+        entries: &[(&[u8], &[u8])],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<bool> {
+        let mut transaction = self.env.write_txn()?;
+        for (i, (key, _)) in entries.iter().enumerate() {
+            read(i, self.tree.get(&transaction, key)?);
+        }
+        for (key, value) in entries {
+            self.tree.put(&mut transaction, key, value)?;
+        }
+        transaction.commit()?;
+        Ok(true)
+    }
+
+    fn close(self) -> Result<()> {
+        Engine::close(self)
     }
 }
 

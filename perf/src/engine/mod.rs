@@ -116,6 +116,8 @@ pub trait Engine: Sized + Send + Sync {
     type Scanner<'a>: Scanner
     where
         Self: 'a;
+    /// The same database, open for transactions.
+    type Transactional: Transactional;
 
     /// What is written in the report about this engine under `setup`.
     fn describe(setup: &Setup) -> Description;
@@ -149,6 +151,65 @@ pub trait Engine: Sized + Send + Sync {
 
     /// Ends the engine's use of the directory; errors of closing are reported.
     fn close(self) -> Result<()>;
+}
+
+/// A database that is open for transactions: a type of its own, because some
+/// engines open it in another way for that, and pay for it elsewhere.
+pub trait Transactional: Sized + Send + Sync {
+    /// Whether the engine has transactions of several keys, as far as the lab knows.
+    const SUPPORTED: bool = true;
+    /// Whether transactions run side by side and conflicts are found at the commit;
+    /// if not, a second one waits until the first has ended.
+    const OPTIMISTIC: bool;
+
+    /// Opens the database of [`Engine::open`] in `dir`.
+    fn open(dir: &Path, setup: &Setup) -> Result<Self>;
+
+    /// Walks every entry once, as a new process would to warm its caches; gives
+    /// their number.
+    fn walk(&self) -> Result<u64>;
+
+    /// One attempt at a transaction: reads each key for update and lends what it
+    /// has to `read` with its index, then gives it its new value; commits without
+    /// sync. `false`: there was a conflict, and nothing has changed.
+    fn attempt(
+        &self,
+        entries: &[(&[u8], &[u8])],
+        read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<bool>;
+
+    /// Ends the use of the directory.
+    fn close(self) -> Result<()>;
+}
+
+/// Of an engine that has no transactions.
+#[derive(Clone, Copy, Debug)]
+pub enum NoTransactions {}
+
+impl Transactional for NoTransactions {
+    const SUPPORTED: bool = false;
+    const OPTIMISTIC: bool = false;
+
+    fn open(_: &Path, _: &Setup) -> Result<Self> {
+        bail!("transactions are not supported")
+    }
+
+    fn walk(&self) -> Result<u64> {
+        match *self {}
+    }
+
+    fn attempt(&self, _: &[(&[u8], &[u8])], _: impl FnMut(usize, Option<&[u8]>)) -> Result<bool> {
+        match *self {}
+    }
+
+    fn close(self) -> Result<()> {
+        match self {}
+    }
+}
+
+/// Walks all entries of an engine that is transactional as it is.
+fn walk_all(engine: &impl Engine) -> Result<u64> {
+    Ok(engine.scanner()?.scan(None, Direction::Forward, usize::MAX, |_, _| ())? as u64)
 }
 
 /// Walks a sorted view.
@@ -201,12 +262,26 @@ pub trait Visitor {
 }
 
 /// Every engine name, whether compiled in or not.
-pub const NAMES: &[&str] =
-    &["aidb", "rocksdb", "rocksdb-cache", "rocksdb-mmap", "lmdb", "fjall", "redb", "sled"];
+pub const NAMES: &[&str] = &[
+    "aidb",
+    "aidb-nostats",
+    "rocksdb",
+    "rocksdb-cache",
+    "rocksdb-mmap",
+    "lmdb",
+    "fjall",
+    "redb",
+    "sled",
+];
 
 /// Whether `name` is one of the RocksDB configurations.
 pub fn is_rocksdb(name: &str) -> bool {
     name.starts_with("rocksdb")
+}
+
+/// Whether `name` is one of AiDb's configurations.
+pub fn is_aidb(name: &str) -> bool {
+    name.starts_with("aidb")
 }
 
 /// Runs `visitor` with the engine called `name`.
@@ -217,6 +292,7 @@ pub fn is_rocksdb(name: &str) -> bool {
 pub fn dispatch<V: Visitor>(name: &str, visitor: V) -> Result<V::Output> {
     match name {
         "aidb" => visitor.visit::<aidb::AiDb>(),
+        "aidb-nostats" => visitor.visit::<aidb::AiDb<false>>(),
         #[cfg(feature = "rocksdb")]
         "rocksdb" => visitor.visit::<rocksdb::RocksDb<rocksdb::Plain>>(),
         #[cfg(feature = "rocksdb")]

@@ -15,7 +15,9 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
+use super::{
+    Codec, Description, Direction, Durability, Engine, Scanner, Setup, Transactional, walk_all,
+};
 
 type Bytes = &'static [u8];
 
@@ -66,6 +68,7 @@ impl Redb {
 
 impl Engine for Redb {
     type Scanner<'a> = RedbScanner;
+    type Transactional = Self;
 
     fn describe(_: &Setup) -> Description {
         Description {
@@ -144,6 +147,42 @@ impl Engine for Redb {
 
     fn close(self) -> Result<()> {
         Ok(self.db.close()?)
+    }
+}
+
+/// A write transaction, of which there is one at a time.
+impl Transactional for Redb {
+    const OPTIMISTIC: bool = false;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Self> {
+        Engine::open(dir, setup)
+    }
+
+    fn walk(&self) -> Result<u64> {
+        walk_all(self)
+    }
+
+    fn attempt(
+        &self,
+        entries: &[(&[u8], &[u8])],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<bool> {
+        let transaction = self.begin(false)?;
+        let mut table = transaction.open_table(TABLE)?;
+        for (i, (key, _)) in entries.iter().enumerate() {
+            let value = table.get(*key)?;
+            read(i, value.as_ref().map(redb::AccessGuard::value));
+        }
+        for (key, value) in entries {
+            table.insert(key, value)?;
+        }
+        drop(table);
+        transaction.commit()?;
+        Ok(true)
+    }
+
+    fn close(self) -> Result<()> {
+        Engine::close(self)
     }
 }
 

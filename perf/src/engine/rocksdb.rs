@@ -22,6 +22,10 @@ use rocksdb::{
 
 use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup};
 
+mod transactions;
+
+pub use transactions::RocksDbTransactions;
+
 const CRATE_VERSION: &str = "0.25.0";
 /// Of the sources in librocksdb-sys.
 const VERSION: &str = "11.8.1";
@@ -228,6 +232,7 @@ impl<C: Configuration> std::fmt::Debug for RocksDb<C> {
 
 impl<C: Configuration> Engine for RocksDb<C> {
     type Scanner<'a> = RocksDbScanner<'a>;
+    type Transactional = RocksDbTransactions<C>;
 
     fn describe(setup: &Setup) -> Description {
         Description {

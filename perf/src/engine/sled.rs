@@ -9,7 +9,9 @@ use std::path::Path;
 use anyhow::Result;
 use sled::{Batch, Db};
 
-use super::{Codec, Description, Direction, Durability, Engine, Scanner, Setup, bounds, walk};
+use super::{
+    Codec, Description, Direction, Durability, Engine, NoTransactions, Scanner, Setup, bounds, walk,
+};
 
 const VERSION: &str = "0.34.7";
 const CACHE_BYTES: u64 = 2 << 30;
@@ -22,6 +24,8 @@ pub struct Sled {
 
 impl Engine for Sled {
     type Scanner<'a> = SledScanner<'a>;
+    /// It repeats a closure by itself and tells nobody how often.
+    type Transactional = NoTransactions;
 
     fn describe(_: &Setup) -> Description {
         Description {

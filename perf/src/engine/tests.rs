@@ -1,8 +1,12 @@
 //! Every compiled-in engine does what the trait says.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
 
-use super::{Description, Direction, Engine, NAMES, Scanner, Setup, Visitor, dispatch};
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Description, Direction, Engine, NAMES, Scanner, Setup, Transactional, Visitor, dispatch,
+};
 
 /// Stores, reads, scans, deletes, closes and reopens; fails on any difference.
 struct Conform;
@@ -31,8 +35,48 @@ impl Visitor for Conform {
         let engine = E::open(dir.path(), &setup)?;
         check(&engine)?;
         engine.close()?;
+        if E::Transactional::SUPPORTED {
+            transact::<E::Transactional>(dir.path(), &setup)?;
+            // What they wrote is in the database.
+            let engine = E::open(dir.path(), &setup)?;
+            ensure!(engine.get(&key(10), <[u8]>::to_vec)? == Some(b"last".to_vec()), "committed");
+            engine.close()?;
+        }
         Ok(E::describe(&setup))
     }
+}
+
+/// Transactions read, write, and notice each other.
+fn transact<T: Transactional>(dir: &Path, setup: &Setup) -> Result<()> {
+    let engine = T::open(dir, setup)?;
+    ensure!(engine.walk()? == 99, "walk");
+    let [ten, never] = [10, 11_u32].map(u32::to_be_bytes);
+    let mut seen = Vec::new();
+    let (ten, never) = (&ten[..], &never[..]);
+    let entries: [(&[u8], &[u8]); 2] = [(ten, b"first"), (never, b"new")];
+    ensure!(
+        engine.attempt(&entries, |i, value| seen.push((i, value.map(<[u8]>::to_vec))))?,
+        "nobody else is there"
+    );
+    ensure!(seen == [(0, Some(b"value 10".to_vec())), (1, None)], "{seen:?}");
+    ensure!(engine.walk()? == 100, "one key is new");
+    if T::OPTIMISTIC {
+        // Another one commits between the read and the commit.
+        let mut other = None;
+        let committed = engine.attempt(&[(ten, b"lost")], |_, value| {
+            assert_eq!(value, Some(&b"first"[..]));
+            other = Some(engine.attempt(&[(ten, b"other")], |_, _| ()));
+        })?;
+        ensure!(other.context("not read")??, "the other one has no conflict");
+        ensure!(!committed, "a lost update");
+    } else {
+        ensure!(engine.attempt(&[(ten, b"other")], |_, _| ())?, "nobody else is there");
+    }
+    let mut seen = None;
+    let read = |_, value: Option<&[u8]>| seen = value.map(<[u8]>::to_vec);
+    ensure!(engine.attempt(&[(ten, b"last")], read)?, "tried again");
+    ensure!(seen == Some(b"other".to_vec()), "{seen:?}");
+    engine.close()
 }
 
 fn check<E: Engine>(engine: &E) -> Result<()> {

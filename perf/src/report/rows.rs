@@ -5,7 +5,7 @@
 //! and the latency of an operation are rows of their own, because each has its
 //! own best RocksDB configuration, ratio and target.
 
-use crate::engine::{NAMES, is_rocksdb};
+use crate::engine::{NAMES, is_aidb, is_rocksdb};
 use crate::result::{Comparison, Measurement};
 
 use super::format;
@@ -187,6 +187,12 @@ impl<'a> Analysis<'a> {
         self.engine(LMDB)
     }
 
+    /// AiDb in other configurations.
+    pub(super) fn own(&self) -> impl Iterator<Item = usize> + '_ {
+        let other = |engine: &usize| is_aidb(self.engines[*engine]);
+        (0..self.engines.len()).filter(other).filter(|e| self.engines[*e] != OURS)
+    }
+
     /// Whether a RocksDB took part.
     pub(super) fn has_rocksdb(&self) -> bool {
         self.engines.iter().any(|engine| is_rocksdb(engine))
@@ -199,7 +205,7 @@ impl<'a> Analysis<'a> {
         let ours = self.engine(OURS);
         let ratio = |peer: Option<usize>| row.ratio(ours?, peer?);
         let rivals = indices.filter(|engine| {
-            Some(*engine) != ours
+            !is_aidb(self.engines[*engine])
                 && (!is_rocksdb(self.engines[*engine]) || Some(*engine) == best_rocksdb)
         });
         let lost_to = rivals

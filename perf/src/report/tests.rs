@@ -292,6 +292,37 @@ fn the_summary_is_aligned() {
     assert!(lines[1].contains("0.616× (0.612–0.620) loses"), "{text}");
 }
 
+/// AiDb in another configuration is a column with a ratio, and no rival.
+#[test]
+fn own_configurations_and_conflicts_have_their_columns() {
+    let mut comparison = sample();
+    for (n, round) in comparison.rounds.iter_mut().enumerate() {
+        let conflicts = Some(1000 * n as u64);
+        round.push(run(
+            "aidb-nostats",
+            vec![
+                rate("readrandom", 3000),
+                Measurement { conflicts, ..rate("transactions@2", 100) },
+            ],
+        ));
+    }
+    let text = summary(&comparison);
+    let header = text.lines().next().expect("a header");
+    assert!(header.contains("  to LMDB  ") && header.contains("  to aidb-nostats  "), "{text}");
+    let (_dir, text) = page(&[ResultFile::Comparison(comparison)]);
+    // 2400, 3000 and 2500 to 3000: a median of 0.833.
+    let row = text.lines().find(|line| line.starts_with("| `readrandom` |")).expect("a row");
+    assert!(row.contains("| **0.833×** (0.800–1.00) | 6× RocksDB: met"), "{row}");
+    assert!(!text.contains("loses to `aidb-nostats`"), "{text}");
+    assert_lines(
+        &text,
+        &[
+            "| conflicts a commit | `aidb` | `aidb-nostats` | `rocksdb-cache` | `rocksdb-mmap` | `lmdb` |",
+            "| `transactions@2` | – | 0.0100 | – | – | – |",
+        ],
+    );
+}
+
 #[test]
 fn what_is_missing_is_a_dash() {
     let mut comparison = sample();

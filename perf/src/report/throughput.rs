@@ -3,15 +3,15 @@
 
 use std::fmt::Write as _;
 
-use crate::result::Comparison;
+use crate::result::{Comparison, Measurement};
 
 use super::charts::bars;
 use super::format::{self, NONE};
 use super::head;
 use super::page::Page;
 use super::resources;
-use super::rows::{Analysis, OURS, Row, Standing};
-use super::statistics::Spread;
+use super::rows::{Analysis, OURS, Row, Standing, measurements};
+use super::statistics::{Spread, median};
 use super::table::{Table, code};
 use super::targets::Outcome;
 
@@ -27,6 +27,9 @@ pub(super) fn section(page: &mut Page, comparison: &Comparison) -> anyhow::Resul
     let losses = losses(&analysis, &standings);
     page.losses(losses.into_iter().chain(resources::losses(&analysis)));
     page.text(&ratios(&analysis, &standings).to_string());
+    if let Some(table) = conflicts(&analysis) {
+        page.text(&table.to_string());
+    }
     let bars = bars::of(&analysis, &standings);
     if !bars.is_empty() {
         page.chart("ratios", "Ratios of AiDb to its peers", &bars::draw(&bars)?)?;
@@ -71,6 +74,8 @@ fn ratios(analysis: &Analysis, standings: &[Standing]) -> Table {
     if analysis.lmdb().is_some() {
         header.push("AiDb to LMDB".to_owned());
     }
+    header
+        .extend(analysis.own().map(|engine| format!("AiDb to {}", code(analysis.engines[engine]))));
     header.push("target".to_owned());
     let mut table = Table::new(1, header);
     for (row, standing) in analysis.rows.iter().zip(standings) {
@@ -96,8 +101,37 @@ fn ratio_row(analysis: &Analysis, row: &Row, standing: &Standing) -> Vec<String>
     if analysis.lmdb().is_some() {
         cells.push(ratio(standing.lmdb));
     }
+    cells.extend(own_ratios(analysis, row));
     cells.push(outcomes(standing));
     cells
+}
+
+/// AiDb to its other configurations, where to be slower is not to lose.
+fn own_ratios(analysis: &Analysis, row: &Row) -> Vec<String> {
+    let ratio = |engine| row.ratio(analysis.engine(OURS)?, engine);
+    let said = |spread: Spread| format::ratio_spread(&spread).replace(" loses", "");
+    analysis.own().map(|engine| ratio(engine).map_or(NONE.to_owned(), said)).collect()
+}
+
+/// Attempts that ended in a conflict, for each transaction that was committed;
+/// nothing if no row counts them.
+fn conflicts(analysis: &Analysis) -> Option<Table> {
+    let of = |engine: &str, row: &str| {
+        let found = measurements(analysis.comparison, engine, row).flatten();
+        let per_commit = |m: &Measurement| Some(m.conflicts? as f64 / m.ops.max(1) as f64);
+        median(&found.filter_map(per_commit).collect::<Vec<f64>>())
+    };
+    let header = analysis.engines.iter().map(|engine| code(engine));
+    let mut table = Table::new(1, ["conflicts a commit".to_owned()].into_iter().chain(header));
+    for row in &analysis.rows {
+        let figures: Vec<Option<f64>> =
+            analysis.engines.iter().map(|engine| of(engine, &row.measurement)).collect();
+        if figures.iter().any(Option::is_some) {
+            let cell = |figure: Option<f64>| figure.map_or(NONE.to_owned(), format::significant);
+            table.push([code(&row.label)].into_iter().chain(figures.into_iter().map(cell)));
+        }
+    }
+    (!table.is_empty()).then_some(table)
 }
 
 /// Every target of a row with its outcome; empty where the row has none.
@@ -109,9 +143,11 @@ fn outcomes(standing: &Standing) -> String {
 /// The table of ratios for a terminal: aligned, without markup.
 pub(super) fn summary(comparison: &Comparison) -> String {
     let analysis = Analysis::new(comparison);
-    let mut lines: Vec<Vec<String>> = vec![
-        "row|AiDb|best RocksDB|which|ratio|to LMDB|target".split('|').map(Into::into).collect(),
-    ];
+    let mut header: Vec<String> =
+        "row|AiDb|best RocksDB|which|ratio|to LMDB".split('|').map(Into::into).collect();
+    header.extend(analysis.own().map(|engine| format!("to {}", analysis.engines[engine])));
+    header.push("target".to_owned());
+    let mut lines = vec![header];
     for row in &analysis.rows {
         let standing = analysis.standing(row);
         let figure = |engine: Option<usize>| match engine.and_then(|engine| row.spread(engine)) {
@@ -123,15 +159,17 @@ pub(super) fn summary(comparison: &Comparison) -> String {
             None => NONE.to_owned(),
         };
         let best = standing.best_rocksdb;
-        lines.push(vec![
+        let mut line = vec![
             row.label.clone(),
             figure(analysis.engine(OURS)),
             figure(best),
             best.map_or(NONE, |engine| analysis.engines[engine]).to_owned(),
             ratio(standing.rocksdb),
             ratio(standing.lmdb),
-            outcomes(&standing),
-        ]);
+        ];
+        line.extend(own_ratios(&analysis, row).iter().map(|ratio| ratio.replace("**", "")));
+        line.push(outcomes(&standing));
+        lines.push(line);
     }
     aligned(&lines)
 }

@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// `--encoding hex` or `base64` on both ways, except in a dump.
     Export(ExportArgs),
     /// Print the value of a key; exit code 1 if it is absent
+    ///
+    /// As all commands that only read, it sees the state of one moment, also of a
+    /// database that another process is writing.
     Get {
         key: OsString,
         /// Say nothing if the key is absent

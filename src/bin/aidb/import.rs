@@ -51,7 +51,9 @@ pub(crate) fn import(
     let skipped = load.skipped;
     let applied = load.end();
     drop(family);
-    let result = result.and_then(|()| Ok(db.close()?));
+    // Into tables: every later opening to read would else replay it.
+    let flushed = db.flush();
+    let result = result.and_then(|()| Ok(flushed.and_then(|()| db.close())?));
     if let Err(failure) = result {
         let Failure::Data(why) = failure else { return Err(failure) };
         return Err(Failure::Data(format!("{why} ({applied} records applied before it)")));

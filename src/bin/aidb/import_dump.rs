@@ -45,8 +45,10 @@ pub(crate) fn import_dump(
     let mut load = Load::new(&db, args.sync);
     let result = apply(&mut load, dump, name, &is_wanted);
     let applied = load.end();
+    // As `import` does.
+    let flushed = db.flush();
     let result = result.and_then(|is_there| {
-        db.close()?;
+        flushed.and_then(|()| db.close())?;
         if is_there { Ok(()) } else { Err(not_there(name, only)) }
     });
     match result {

@@ -7,11 +7,11 @@ use aidb::ReadOptions;
 
 use crate::args::{Bounds, Common, Encoding, ScanArgs};
 use crate::failure::Failure;
-use crate::{family, open, text};
+use crate::{family, open_to_read, text};
 
 pub(crate) fn scan(common: &Common, args: &ScanArgs, out: &mut impl Write) -> Result<(), Failure> {
     let options = read_options(&args.bounds, common.encoding())?;
-    let db = open(common, false)?;
+    let db = open_to_read(common)?;
     let mut cursor = family(&db, common)?.cursor_opt(&options);
     let mut left = args.limit.unwrap_or(u64::MAX);
     if left == 0 {
@@ -40,7 +40,7 @@ pub(crate) fn scan(common: &Common, args: &ScanArgs, out: &mut impl Write) -> Re
 
 pub(crate) fn count(common: &Common, bounds: &Bounds, out: &mut impl Write) -> Result<(), Failure> {
     let options = read_options(bounds, common.encoding())?;
-    let db = open(common, false)?;
+    let db = open_to_read(common)?;
     let mut cursor = family(&db, common)?.cursor_opt(&options);
     let mut entries = 0u64;
     cursor.seek_to_first()?;

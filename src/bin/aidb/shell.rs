@@ -20,7 +20,13 @@ pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> Result<(), Fail
 
 pub(crate) fn man(dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let failed = |e| Failure::input(dir.display(), &e);
-    PosixEnv::new().create_dir(dir).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+    let env = PosixEnv::new();
+    env.create_dir(dir).map_err(failed)?;
+    // All of them, or none: on a full disk this directory goes again.
+    let made = tempfile::Builder::new().prefix(".incomplete-").tempdir_in(dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), made.path()).map_err(failed)?;
+    for page in env.list(made.path()).map_err(failed)? {
+        env.rename(&made.path().join(&page), &dir.join(&page)).map_err(failed)?;
+    }
     Ok(writeln!(out, "wrote the manual pages to {}", dir.display())?)
 }
