@@ -107,7 +107,7 @@ impl Guide {
         // Acquire: pairs with the Release in `enter`: the node's contents are
         // visible, and its links.
         let entry = near.iter().rev().map(|slot| slot.load(Ordering::Acquire)).find(|entry| {
-            let is_before = (entry >> u32::BITS + HEIGHT_BITS) < u64::from(prefix >> HEIGHT_BITS);
+            let is_before = (entry >> (u32::BITS + HEIGHT_BITS)) < u64::from(prefix >> HEIGHT_BITS);
             entry_height(*entry) >= height && is_before
         });
         entry.map(|entry| entry as Offset)
