@@ -143,7 +143,8 @@ fn an_import_stops_at_a_full_disk() {
     let db = mount.point().join("db");
     let db = text(&db);
     // The first log takes 64 MiB, and has room for so much.
-    let lines: String = (0..800).map(|n| format!("{}\t{n:0100000}\n", key(n))).collect();
+    let lines: String =
+        (0..800).map(|n| format!("{}\t{}{n}\n", key(n), "0".repeat(100_000))).collect();
     let ran = shell.feed(&["import", "--db", db, "--format", "tsv", "-"], lines.as_bytes());
     ran.exits(1);
     let err = ran.err();
