@@ -155,7 +155,7 @@ fn an_import_stops_at_a_full_disk() {
     let count: u64 = shell.run(&["count", "--db", db]).out().trim().parse().expect("a number");
     assert!((100..800).contains(&count), "{count}");
     // Whole batches, of 11 records; after a failure nobody knows of the last one.
-    assert!(count % 11 == 0 && [applied, applied + 11].contains(&count), "{count}: {err}");
+    assert!(count.is_multiple_of(11) && [applied, applied + 11].contains(&count), "{count}: {err}");
     shell.run(&["get", "--db", db, &key(count - 1)]).exits(0);
     shell.run(&["check", "--db", db]).succeeds("ok: ");
 }
