@@ -233,9 +233,9 @@ impl Opening<'_> {
             Some(FileKind::Log(log)) => log > number,
             _ => false,
         };
-        let proven =
-            self.versions.ends_with_move_of_log() && self.garbage(names, number).is_empty();
-        if !proven && !seeded::bug("trust-what-is-found") || names.iter().any(is_newer) {
+        let proven = seeded::bug("trust-what-is-found")
+            || self.versions.ends_with_move_of_log() && self.garbage(names, number).is_empty();
+        if !proven || names.iter().any(is_newer) {
             return None;
         }
         let path = filename::log_path(&self.context.dir, number);
