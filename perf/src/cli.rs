@@ -157,6 +157,7 @@ impl DataArgs {
     pub fn plan(&self, data: &Dataset) -> Result<Plan> {
         ensure!(self.reads(data) > 0, "--reads must be positive");
         ensure!(self.seconds >= 0.0 && self.seconds.is_finite(), "--seconds must not be negative");
+        ensure!(self.memory_limit != Some(0), "--memory-limit must be positive");
         ensure!((1..=256).contains(&self.threads), "--threads: 1 to 256");
         ensure!(self.batch > 0 && self.multi > 0 && self.seek_nexts > 0, "counts must be positive");
         Ok(Plan {

@@ -72,12 +72,12 @@ const READ: Path = Path {
     warm: 500_000,
     ops: 500_000,
     counted: 100_000,
-    start: |setting| Gets::new(settled(setting, true)?, setting.num, 0),
+    start: |setting| Gets::start(settled(setting, true)?, setting.num, 0),
 };
 const WRITE: Path = Path {
     warm: 100_000,
     ops: 400_000,
-    start: |setting| Puts::new(fresh(setting, LARGE_BUFFER)?, hashed, 1),
+    start: |setting| Puts::start(fresh(setting, LARGE_BUFFER)?, hashed, 1),
     ..READ
 };
 const BACKGROUND: Path =
@@ -90,56 +90,56 @@ pub(super) const PATHS: &[Path] = &[
         name: "get-fences",
         title: "get, without point index",
         budget: "250-320",
-        start: |setting| Gets::new(settled(setting, false)?, setting.num, 0),
+        start: |setting| Gets::start(settled(setting, false)?, setting.num, 0),
         ..READ
     },
     Path {
         name: "get-absent",
         title: "get of an absent key",
         budget: "60-150",
-        start: |setting| Gets::new(settled(setting, true)?, setting.num, setting.num),
+        start: |setting| Gets::start(settled(setting, true)?, setting.num, setting.num),
         ..READ
     },
     Path {
         name: "get-memtable",
         title: "get from the memtable",
         budget: "200-300 cold",
-        start: |setting| Gets::new(resident(setting)?, RESIDENT, 0),
+        start: |setting| Gets::start(resident(setting, 128 << 20)?, RESIDENT, 0),
         ..READ
     },
     Path {
         name: "multi-get",
         title: "multi_get of 32, a key",
         budget: "35-100",
-        start: |setting| MultiGets::new(setting),
+        start: MultiGets::start,
         ..READ
     },
     Path {
         name: "scan",
         title: "scan forward, one run, an entry",
         budget: "8-12",
-        start: |setting| Ok(Walk::new(settled(setting, true)?, true)),
+        start: |setting| Ok(Walk::start(settled(setting, true)?, true)),
         ..READ
     },
     Path {
         name: "scan-reverse",
         title: "scan backward, one run, an entry",
         budget: "8-12",
-        start: |setting| Ok(Walk::new(settled(setting, true)?, false)),
+        start: |setting| Ok(Walk::start(settled(setting, true)?, false)),
         ..READ
     },
     Path {
         name: "scan-merging",
         title: "scan forward over 5 runs, an entry",
         budget: "20-30",
-        start: |setting| Ok(Walk::new(runs(setting)?, true)),
+        start: |setting| Ok(Walk::start(runs(setting)?, true)),
         ..READ
     },
     Path {
         name: "scan-merging-reverse",
         title: "scan backward over 5 runs, an entry",
         budget: "20-30",
-        start: |setting| Ok(Walk::new(runs(setting)?, false)),
+        start: |setting| Ok(Walk::start(runs(setting)?, false)),
         ..READ
     },
     Path {
@@ -149,21 +149,21 @@ pub(super) const PATHS: &[Path] = &[
         ops: 200_000,
         warm: 200_000,
         counted: 50_000,
-        start: |setting| Seeks::new(runs(setting)?, setting.num),
+        start: |setting| Seeks::start(runs(setting)?, setting.num),
         ..READ
     },
     Path {
         name: "put",
         title: "put, random keys",
         budget: "850-950, then 500",
-        start: |setting| Puts::new(fresh(setting, 64 << 20)?, hashed, 1),
+        start: |setting| Puts::start(fresh(setting, 64 << 20)?, hashed, 1),
         ..WRITE
     },
     Path {
         name: "put-sequential",
         title: "put, ascending keys",
         budget: "80-120",
-        start: |setting| Puts::new(fresh(setting, 64 << 20)?, ascending, 1),
+        start: |setting| Puts::start(fresh(setting, 64 << 20)?, ascending, 1),
         ..WRITE
     },
     Path {
@@ -171,14 +171,14 @@ pub(super) const PATHS: &[Path] = &[
         title: "overwrite of a resident key",
         budget: "200-350",
         ops: 200_000,
-        start: |setting| Overwrites::new(setting),
+        start: Overwrites::start,
         ..WRITE
     },
     Path {
         name: "put-batch",
         title: "batch put of 100, an entry",
         budget: "250",
-        start: |setting| Puts::new(fresh(setting, 64 << 20)?, hashed, 100),
+        start: |setting| Puts::start(fresh(setting, 64 << 20)?, hashed, 100),
         ..WRITE
     },
     Path {
@@ -202,14 +202,14 @@ pub(super) const PATHS: &[Path] = &[
         name: "compact",
         title: "compaction, an entry",
         budget: "90-130",
-        start: |setting| Ok(Compact::new(setting, Compression::None)),
+        start: |setting| Ok(Compact::start(setting, Compression::None)),
         ..BACKGROUND
     },
     Path {
         name: "compact-lz4",
         title: "compaction with LZ4, an entry",
         budget: "145-185",
-        start: |setting| Ok(Compact::new(setting, Compression::Lz4)),
+        start: |setting| Ok(Compact::start(setting, Compression::Lz4)),
         ..BACKGROUND
     },
     Path {
@@ -328,8 +328,8 @@ fn fill_runs(db: &Db, num: u64) -> Result<()> {
 }
 
 /// Some keys in the memtable, nothing below.
-fn resident(setting: &Setting) -> Result<Db> {
-    let db = fresh(setting, LARGE_BUFFER)?;
+fn resident(setting: &Setting, buffer_bytes: usize) -> Result<Db> {
+    let db = fresh(setting, buffer_bytes)?;
     fill(&db, 0..RESIDENT)?;
     Ok(db)
 }
@@ -347,7 +347,7 @@ struct Gets {
 
 impl Gets {
     /// Of `num` keys from number `from` on; from 0 they are there.
-    fn new(db: Db, num: u64, from: u64) -> Result<Box<dyn Turn>> {
+    fn start(db: Db, num: u64, from: u64) -> Result<Box<dyn Turn>> {
         Ok(Box::new(Gets { db, keys: Vec::new(), num, from, seed: 0 }))
     }
 }
@@ -374,7 +374,7 @@ impl Turn for Gets {
 struct MultiGets(Gets);
 
 impl MultiGets {
-    fn new(setting: &Setting) -> Result<Box<dyn Turn>> {
+    fn start(setting: &Setting) -> Result<Box<dyn Turn>> {
         let (db, num) = (settled(setting, true)?, setting.num);
         Ok(Box::new(MultiGets(Gets { db, keys: Vec::new(), num, from: 0, seed: 0 })))
     }
@@ -403,7 +403,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(db: Db, forward: bool) -> Box<dyn Turn> {
+    fn start(db: Db, forward: bool) -> Box<dyn Turn> {
         Box::new(Walk { cursor: db.cursor(), forward, _db: db })
     }
 }
@@ -439,7 +439,7 @@ struct Seeks {
 }
 
 impl Seeks {
-    fn new(db: Db, num: u64) -> Result<Box<dyn Turn>> {
+    fn start(db: Db, num: u64) -> Result<Box<dyn Turn>> {
         let cursor = db.cursor();
         Ok(Box::new(Seeks { cursor, gets: Gets { db, keys: Vec::new(), num, from: 0, seed: 0 } }))
     }
@@ -471,7 +471,7 @@ struct Puts {
 }
 
 impl Puts {
-    fn new(db: Db, key: fn(u64) -> Key, batch: usize) -> Result<Box<dyn Turn>> {
+    fn start(db: Db, key: fn(u64) -> Key, batch: usize) -> Result<Box<dyn Turn>> {
         let options = WriteOptions::default();
         Ok(Box::new(Puts { db, key, batch, options, stored: 0, keys: Vec::new() }))
     }
@@ -510,8 +510,8 @@ impl Turn for Puts {
 struct Overwrites(Gets);
 
 impl Overwrites {
-    fn new(setting: &Setting) -> Result<Box<dyn Turn>> {
-        let db = resident(setting)?;
+    fn start(setting: &Setting) -> Result<Box<dyn Turn>> {
+        let db = resident(setting, LARGE_BUFFER)?;
         Ok(Box::new(Overwrites(Gets { db, keys: Vec::new(), num: RESIDENT, from: 0, seed: 0 })))
     }
 }
@@ -559,7 +559,7 @@ struct Compact {
 }
 
 impl Compact {
-    fn new(setting: &Setting, compression: Compression) -> Box<dyn Turn> {
+    fn start(setting: &Setting, compression: Compression) -> Box<dyn Turn> {
         Box::new(Compact { setting: setting.clone(), compression, db: None })
     }
 }
