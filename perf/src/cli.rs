@@ -10,7 +10,7 @@ use crate::data::{Dataset, KeyKind};
 use crate::engine::{Codec, NAMES};
 use crate::result::Parameters;
 use crate::workload::Workload;
-use crate::{compare, latency, longrun, profile, report, run, steady};
+use crate::{compare, device, latency, longrun, profile, report, run, steady};
 
 /// Measures AiDb beside other engines: the same data, the same operations, one machine.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// Overwrites for minutes: rate second by second, stalls, amplification, memory
     Longrun(longrun::LongrunArgs),
+    /// Reads at random and in sequence past the page cache: the bound of cold reads
+    Device(device::DeviceArgs),
     /// Draws a flamegraph (SVG) of one engine under one workload
     Profile(profile::ProfileArgs),
     /// Writes a Markdown page with charts from result files
@@ -63,6 +65,7 @@ impl Cli {
             Command::Compare(args) => compare::execute(&args),
             Command::Latency(args) => latency::execute(&args),
             Command::Longrun(args) => longrun::execute(&args),
+            Command::Device(args) => device::execute(&args),
             Command::Profile(args) => profile::execute(&args),
             Command::Report(args) => {
                 let page = report::write(&args.files, &args.out, &args.name)?;
@@ -119,6 +122,10 @@ pub struct DataArgs {
     /// Reopen the database and empty the page cache before each read workload (root)
     #[arg(long)]
     pub drop_caches: bool,
+    /// Memory of the process in MiB, page cache included, from the first read
+    /// workload on, which starts cold (root)
+    #[arg(long, value_name = "MIB")]
+    pub memory_limit: Option<u64>,
     /// Directory under which databases are made, and removed afterwards
     #[arg(long, default_value = ".")]
     pub db: PathBuf,
@@ -150,6 +157,7 @@ impl DataArgs {
     pub fn plan(&self, data: &Dataset) -> Result<Plan> {
         ensure!(self.reads(data) > 0, "--reads must be positive");
         ensure!(self.seconds >= 0.0 && self.seconds.is_finite(), "--seconds must not be negative");
+        ensure!(self.memory_limit != Some(0), "--memory-limit must be positive");
         ensure!((1..=256).contains(&self.threads), "--threads: 1 to 256");
         ensure!(self.batch > 0 && self.multi > 0 && self.seek_nexts > 0, "counts must be positive");
         Ok(Plan {
@@ -161,6 +169,7 @@ impl DataArgs {
             multi: self.multi,
             seek_nexts: self.seek_nexts,
             cold: self.drop_caches,
+            memory_limit_mib: self.memory_limit,
             codec: self.compression,
         })
     }
@@ -197,6 +206,7 @@ impl DataArgs {
         arguments.extend(self.reads.map(|reads| format!("--reads={reads}")));
         arguments.extend(self.key_size.map(|size| format!("--key-size={size}")));
         arguments.extend(self.data.as_ref().map(|file| format!("--data={}", file.display())));
+        arguments.extend(self.memory_limit.map(|mib| format!("--memory-limit={mib}")));
         arguments.extend(self.drop_caches.then(|| "--drop-caches".to_owned()));
         arguments
     }

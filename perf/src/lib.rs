@@ -10,13 +10,16 @@
 )]
 
 pub mod bench;
+pub mod budget;
 pub mod cli;
 mod compare;
 pub mod data;
+mod device;
 pub mod engine;
 mod latency;
 mod longrun;
 pub mod machine;
+pub mod memory;
 mod process;
 mod profile;
 pub mod report;

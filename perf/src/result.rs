@@ -106,6 +106,9 @@ pub struct Measurement {
     pub hits: u64,
     /// Bytes of the database directory afterwards (allocated, by block count).
     pub disk_bytes: u64,
+    /// Read requests that the device completed meanwhile, anybody's.
+    #[serde(default)]
+    pub device_reads: Option<u64>,
     /// CPU, I/O and memory.
     pub usage: Usage,
     /// Operations of the writer beside the readers (`readwhilewriting`).

@@ -117,6 +117,13 @@ fn line(engine: &str, m: &Measurement) -> String {
     if let Some(ops) = m.writer_ops {
         line += &format!("  writer {:.0} ops/s", ops as f64 / m.seconds);
     }
+    if m.usage.read_bytes > 0 && m.ops > 1 {
+        // What the page cache did not have: requests of the device, and bytes.
+        let (ops, reads) = (m.ops as f64, m.device_reads.unwrap_or(0) as f64);
+        let bytes = m.usage.read_bytes as f64;
+        line += &format!("  {:.3} I/O/op {:.0} B/op", reads / ops, bytes / ops);
+        line += &format!(" {:.0} MiB/s", bytes / m.seconds / f64::from(1 << 20));
+    }
     if let Some(latency) = &m.latency {
         line += &format!("  p99.9 {:.1} us", latency.p999 as f64 / 1e3);
     }

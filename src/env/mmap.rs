@@ -39,6 +39,9 @@ use crate::types::slice::Pinned;
 /// Size of a huge page, in bytes.
 pub(super) const HUGE_PAGE: usize = 2 << 20;
 
+/// Pages that are looked at at once, at most.
+const RESIDENT_PAGES_MAX: usize = 256;
+
 /// Has a say in the first touches of a region's pages: simulated devices fail
 /// there.
 pub(super) trait PageFaults: fmt::Debug + Send + Sync {
@@ -181,6 +184,17 @@ impl Region {
         }
     }
 
+    /// Whether all pages of the range are in memory, as far as the kernel tells
+    /// (who may not write the file is told yes). A long range is not looked at:
+    /// no.
+    pub(crate) fn is_resident(&self, offset: usize, len: usize) -> bool {
+        match &*self.owner {
+            Backing::Heap(_) | Backing::Huge(_) => true,
+            Backing::Mapped(_) => is_resident(self.ptr, page_range(offset, len, self.len)),
+            Backing::Watched(region, _) => region.is_resident(offset, len),
+        }
+    }
+
     /// Starts reading the range from the device, without waiting (a hint).
     pub fn read_ahead(&self, offset: usize, len: usize) {
         // A hint: if it fails, the pages are read when they are touched.
@@ -254,6 +268,19 @@ fn advise_range(base: NonNull<u8>, range: Range<usize>, advice: Advice) -> rusti
     // SAFETY: the advice changes no byte, so that no reference into the range
     // is invalidated; an address that is not mapped is an error, not a fault.
     retry_on_intr(|| unsafe { madvise(start, range.len(), advice) })
+}
+
+/// Whether the pages of a part of a mapping that starts at `base` are in memory.
+fn is_resident(base: NonNull<u8>, range: Range<usize>) -> bool {
+    let mut pages = [0_u8; RESIDENT_PAGES_MAX];
+    let count = range.len().div_ceil(rustix::param::page_size());
+    let Some(pages) = pages.get_mut(..count) else { return false };
+    let start = base.as_ptr().wrapping_add(range.start).cast::<c_void>();
+    // SAFETY: one byte is written for each page of the range, which `pages` has
+    // room for; nothing of the range is read, and an address that is not mapped
+    // is an error.
+    let answer = unsafe { libc::mincore(start, range.len(), pages.as_mut_ptr()) };
+    answer == 0 && pages.iter().all(|page| page & 1 == 1)
 }
 
 /// Best effort: pages that cannot be prepared are faulted in when written.

@@ -7,9 +7,12 @@
 //!    when `at < end`. `end` is the block's length, or 0 after running off
 //!    either end and after an error; the block stays held, so that seeking back
 //!    into it loads nothing.
-//! 3. Sequential steps into blocks that this process has not touched read ahead
-//!    a window at a time: the mapping itself is advised random. (A reader of
-//!    bulk reads ahead over touched blocks too.)
+//! 3. A walk reads ahead: the mapping itself is advised random. It asks for a
+//!    window, which doubles while the walk goes on, and for more when half of
+//!    the last window is left, so that the device reads while the walk goes on.
+//!    A walk over blocks that this process has touched begins with it after a
+//!    few blocks: they are likely in memory, and a short walk asks nothing.
+//!    (They need not be: the database may be larger than the memory.)
 
 use std::sync::Arc;
 
@@ -20,8 +23,12 @@ use crate::types::key::{InternalKeyRef, SeqType};
 use crate::types::slice::{Pinned, Slice};
 use crate::util::prefetch::prefetch_address;
 
-/// Bytes asked of the device at once ahead of a sequential scan, by default.
-const READ_AHEAD_LEN: usize = 256 << 10;
+/// Bytes asked of the device ahead of a walk, by default.
+const READ_AHEAD_LEN: usize = 512 << 10;
+/// The first window of a walk, by default.
+const READ_AHEAD_FIRST: usize = 64 << 10;
+/// Steps into touched blocks before a walk reads ahead over them.
+const STEPS_ALONE: u32 = 3;
 
 const NO_BLOCK: usize = usize::MAX;
 const CACHE_LINE: usize = 64;
@@ -43,9 +50,13 @@ pub(crate) struct TableIter {
     located: usize,
     table: Arc<Table>,
     fill_cache: bool,
-    /// Bytes asked of the device at once.
-    read_ahead_len: usize,
-    /// The file range that was last read ahead.
+    /// Bytes asked of the device ahead of a walk: at first, and at most.
+    read_ahead_len: (usize, usize),
+    /// The window of this walk.
+    window: usize,
+    /// Steps from block to block since the last seek.
+    steps: u32,
+    /// The file range that was read ahead.
     ahead: (usize, usize),
 }
 
@@ -63,20 +74,22 @@ impl TableIter {
             located: NO_BLOCK,
             table,
             fill_cache,
-            read_ahead_len: READ_AHEAD_LEN,
+            read_ahead_len: (READ_AHEAD_FIRST, READ_AHEAD_LEN),
+            window: READ_AHEAD_FIRST,
+            steps: 0,
             ahead: (0, 0),
         }
     }
 
-    /// Reads ahead so many bytes at a time; 0 leaves the default.
+    /// Reads ahead so many bytes; 0 leaves the default.
     pub(crate) fn with_read_ahead(mut self, bytes: usize) -> TableIter {
         if bytes > 0 {
-            self.read_ahead_len = bytes;
+            (self.read_ahead_len, self.window) = ((bytes, bytes), bytes);
         }
         self
     }
 
-    /// The file range that was last read ahead.
+    /// The file range that was read ahead.
     #[cfg(test)]
     pub(super) fn read_ahead_range(&self) -> (usize, usize) {
         self.ahead
@@ -92,10 +105,12 @@ impl TableIter {
     }
 
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        self.begin();
         if self.hold(0)? { self.enter(0) } else { Ok(()) }
     }
 
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        self.begin();
         if self.hold(self.table.index().len() - 1)? {
             self.enter(self.layout.len() - 1)
         } else {
@@ -122,6 +137,7 @@ impl TableIter {
 
     /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key.
     pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        self.begin();
         let mut i = self.located;
         while self.hold(i)? {
             let at = self.lower_bound(key)?;
@@ -266,25 +282,46 @@ impl TableIter {
         if self.hold(i)? { self.enter(self.layout.len() - 1) } else { Ok(()) }
     }
 
-    /// Asks for the window that starts (or, backwards, ends) with block `i`,
-    /// unless it was asked for already or is not needed.
+    /// A walk begins: what an earlier one asked for may be gone again.
+    #[inline]
+    fn begin(&mut self) {
+        (self.steps, self.ahead) = (0, (0, 0));
+    }
+
+    /// Asks for what the walk comes to from block `i` on (rule 3).
     fn read_ahead(&mut self, i: usize, forward: bool) {
         let Some(block) = self.table.index().block(i) else { return };
-        // A bulk reader also reads what others touched long ago and the page
-        // cache may have dropped since.
-        if self.fill_cache && self.table.is_touched(i) {
+        self.steps = self.steps.saturating_add(1);
+        if self.fill_cache && self.steps <= STEPS_ALONE && self.table.is_touched(i) {
             return;
         }
         let (start, end) = (block.offset as usize, block.offset as usize + block.len as usize);
-        if self.ahead.0 <= start && end <= self.ahead.1 {
-            return;
+        let (from, to) = self.ahead;
+        let inside = from <= start && end <= to;
+        if !inside {
+            self.window = self.read_ahead_len.0;
         }
         let size = self.table.size() as usize;
-        self.ahead = if forward {
-            (start, start.saturating_add(self.read_ahead_len).max(end).min(size))
-        } else {
-            (end.saturating_sub(self.read_ahead_len).min(start), end)
+        let wanted = |len: usize| {
+            if forward {
+                (start, start.saturating_add(len).max(end).min(size))
+            } else {
+                (end.saturating_sub(len).min(start), end)
+            }
         };
-        self.table.source().read_ahead(self.ahead.0, self.ahead.1 - self.ahead.0);
+        let half = wanted(self.window / 2);
+        if inside && from <= half.0 && half.1 <= to {
+            return;
+        }
+        if inside {
+            self.window = self.window.saturating_mul(2).min(self.read_ahead_len.1);
+        }
+        let (mut first, mut last) = wanted(self.window);
+        self.ahead = (first, last);
+        if inside {
+            // The rest was asked for already.
+            (first, last) = if forward { (to, last.max(to)) } else { (first.min(from), from) };
+        }
+        self.table.source().read_ahead(first, last - first);
     }
 }

@@ -405,6 +405,9 @@ impl Table {
                 let found = self.find_in(&block, handle, key, read)?;
                 found.map(|value| TableValue::Cached(block.project(value)))
             } else {
+                if !self.is_touched(i) {
+                    self.source.fetch(handle.offset as usize, handle.len as usize);
+                }
                 let block = self.mapped_block(i, handle)?;
                 prefetch_head(block);
                 self.find_in(block, handle, key, read)?.map(TableValue::Mapped)

@@ -52,6 +52,7 @@ impl Source {
         match self {
             Source::Mapped(region) => {
                 let Some(bytes) = handle.slice(region) else { return Ok(None) };
+                self.fetch(handle.offset as usize, handle.len as usize);
                 region.populate(handle.offset as usize, handle.len as usize)?;
                 Ok(Some(Cow::Borrowed(bytes)))
             }
@@ -67,11 +68,25 @@ impl Source {
         }
     }
 
-    /// Starts reading a range from the device (a hint).
+    /// Starts reading a range from the device, unless it is known to be in
+    /// memory (a hint).
     pub(super) fn read_ahead(&self, offset: usize, len: usize) {
         match self {
+            Source::Mapped(region) if region.is_resident(offset, len) => {}
             Source::Mapped(region) => region.read_ahead(offset, len),
             Source::File(file) => file.read_ahead(offset as u64, len as u64),
+        }
+    }
+
+    /// Starts reading a part that is about to be faulted in, if it lies in
+    /// several pages: under the advice that touches are random each page would
+    /// be a read of its own, one after the other.
+    pub(super) fn fetch(&self, offset: usize, len: usize) {
+        let page = rustix::param::page_size();
+        if let Source::Mapped(_) = self
+            && offset / page != offset.saturating_add(len.max(1) - 1) / page
+        {
+            self.read_ahead(offset, len);
         }
     }
 }

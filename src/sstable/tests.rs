@@ -404,29 +404,63 @@ fn a_table_without_a_filter_or_with_verification_off_reads_alike() {
 #[test]
 fn scans_read_ahead_as_far_as_they_are_told() {
     let entries: Vec<Entry> =
+        (0..4000).map(|n| put(format!("key{n:05}"), 1, vec![n as u8; 500])).collect();
+    let table = build(&entries, options(Compression::None, 4096));
+    let size = table.size() as usize;
+    // Every window that a whole walk has asked for.
+    let windows = |asked: usize, fill_cache, forward: bool| {
+        let mut iter = table.iter(fill_cache).with_read_ahead(asked);
+        let mut windows = vec![(0, 0)];
+        if forward { iter.seek_to_first() } else { iter.seek_to_last() }.unwrap();
+        while iter.valid() {
+            let window = iter.read_ahead_range();
+            if window != *windows.last().unwrap() {
+                windows.push(window);
+            }
+            if forward { iter.next() } else { iter.prev() }.unwrap();
+        }
+        windows.remove(0);
+        windows
+    };
+    for forward in [true, false] {
+        for fill_cache in [false, true] {
+            for asked in [32 << 10, 200 << 10] {
+                let windows = windows(asked, fill_cache, forward);
+                let lens: Vec<usize> = windows.iter().map(|(from, to)| to - from).collect();
+                let (last, before) = lens.split_last().unwrap();
+                assert!(before.iter().all(|len| *len == asked) && *last <= asked, "{lens:?}");
+                // Each overlaps the one before by half a window, less a block.
+                assert!(windows.len() > size / asked, "{lens:?}");
+                for pair in windows.windows(2) {
+                    let left = if forward { pair[0].1 - pair[1].0 } else { pair[1].1 - pair[0].0 };
+                    assert!((asked / 2 - 5000..asked / 2).contains(&left), "{left}");
+                }
+            }
+        }
+        let lens: Vec<usize> =
+            windows(0, true, forward).iter().map(|(from, to)| to - from).collect();
+        assert_eq!(lens[..5], [64, 128, 256, 512, 512].map(|kib| kib << 10), "it doubles");
+        assert_eq!(windows(usize::MAX, false, forward).len(), 1);
+        assert!(windows(1, false, forward).len() + 2 > table.index().len(), "a block at least");
+    }
+}
+
+#[test]
+fn a_short_walk_over_touched_blocks_asks_nothing() {
+    let entries: Vec<Entry> =
         (0..2000).map(|n| put(format!("key{n:05}"), 1, vec![n as u8; 500])).collect();
     let table = build(&entries, options(Compression::None, 4096));
-    let lens = |asked: usize, fill_cache| {
-        let mut iter = table.iter(fill_cache).with_read_ahead(asked);
-        let (mut lens, mut last) = (vec![], (0, 0));
+    let walk = |iter: &mut TableIter, steps| {
         iter.seek_to_first().unwrap();
-        while iter.valid() {
-            let (start, end) = iter.read_ahead_range();
-            if (start, end) != last {
-                // From the first block that the last window did not hold whole.
-                assert!(end > last.1 && (start > last.0 || last.1 == 0));
-                (lens, last) = ([lens, vec![end - start]].concat(), (start, end));
-            }
-            iter.next().unwrap();
-        }
-        lens
+        (0..steps).for_each(|_| iter.next().unwrap());
+        iter.read_ahead_range()
     };
-    // The last window ends with the file.
-    let (default, small) = (lens(0, false), lens(32 << 10, false));
-    assert!(default[..default.len() - 1].iter().all(|len| *len == 256 << 10), "{default:?}");
-    assert!(small[..small.len() - 1].iter().all(|len| *len == 32 << 10), "{small:?}");
-    assert!(default.len() > 3 && small.len() > 4 * default.len());
-    assert_eq!(lens(1, false).len(), table.index().len() - 1, "a block at a time, at least");
-    assert_eq!(lens(usize::MAX, false).len(), 1);
-    assert_eq!(lens(32 << 10, true), [0; 0], "every block has been touched");
+    let untouched = walk(&mut table.iter(true), 20);
+    assert_eq!(untouched.1 - untouched.0, 64 << 10);
+    walk(&mut table.iter(true), 1999);
+    let mut iter = table.iter(true);
+    for _ in 0..10 {
+        assert_eq!(walk(&mut iter, 20), (0, 0), "a seek begins anew");
+    }
+    assert!(walk(&mut iter, 50).1 > 64 << 10);
 }

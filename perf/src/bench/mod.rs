@@ -21,8 +21,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::data::{Buffer, Dataset, uniform};
+use crate::device::reads_completed;
 use crate::engine::{Codec, Engine, Setup, Transactional};
 use crate::machine::drop_caches;
+use crate::memory::MemoryLimit;
 use crate::result::{Measurement, Quantiles};
 use crate::usage::{Meter, disk_bytes};
 use crate::workload::{Kind, Workload};
@@ -56,6 +58,8 @@ pub struct Plan {
     pub seek_nexts: usize,
     /// Whether caches are emptied before each read workload.
     pub cold: bool,
+    /// Memory in MiB from the first read workload on, page cache included.
+    pub memory_limit_mib: Option<u64>,
     /// How blocks are compressed.
     pub codec: Codec,
 }
@@ -74,6 +78,8 @@ pub struct Bench<'a, E: Engine> {
     live: u64,
     /// Every stored value is of a generation up to this one.
     generation: u64,
+    /// In force since the first read workload.
+    limit: Option<MemoryLimit>,
 }
 
 /// What a workload's timed part says.
@@ -91,8 +97,9 @@ impl<'a, E: Engine> Bench<'a, E> {
     /// A bench whose database will be made in the new directory `dir`.
     pub fn new(data: &'a Dataset, plan: &'a Plan, dir: &Path) -> Bench<'a, E> {
         let dir = dir.to_owned();
-        let (engine, transactional) = (None, None);
-        Bench { data, plan, dir, engine, transactional, durable: false, live: 0, generation: 0 }
+        let (engine, transactional, limit) = (None, None, None);
+        let (durable, live, generation) = (false, 0, 0);
+        Bench { data, plan, dir, engine, transactional, durable, live, generation, limit }
     }
 
     fn setup(&self) -> Setup {
@@ -153,8 +160,10 @@ impl<'a, E: Engine> Bench<'a, E> {
         let threads = workload.threads.unwrap_or(self.plan.threads);
         self.prepare(workload).with_context(|| format!("before {workload}"))?;
         let meter = Meter::start()?;
+        let read_before = reads_completed(&self.dir);
         let done = self.work(workload, threads).with_context(|| workload.to_string())?;
         let usage = meter.stop()?;
+        let read_after = reads_completed(&self.dir);
         self.open()?;
         self.check_sample().with_context(|| format!("after {workload}"))?;
         Ok(Measurement {
@@ -164,6 +173,7 @@ impl<'a, E: Engine> Bench<'a, E> {
             seconds: done.seconds,
             hits: done.hits,
             disk_bytes: disk_bytes(&self.dir),
+            device_reads: read_after.zip(read_before).map(|(after, before)| after - before),
             usage,
             writer_ops: done.writer_ops,
             latency: done.latency,
@@ -178,10 +188,14 @@ impl<'a, E: Engine> Bench<'a, E> {
         }
         let needs_data = !matches!(kind, Kind::Compact | Kind::WaitIdle | Kind::Reopen);
         ensure!(!needs_data || self.live > 0, "the database is empty: a fill must come first");
-        if self.plan.cold && kind.is_read() {
+        let limited = self.plan.memory_limit_mib.filter(|_| self.limit.is_none());
+        if kind.is_read() && (self.plan.cold || limited.is_some()) {
             // Pages that are mapped are not dropped: the engine must let go of them.
             self.close()?;
             drop_caches().context("dropping caches needs root")?;
+            if let Some(mib) = limited {
+                self.limit = Some(MemoryLimit::enter(mib)?);
+            }
         }
         if kind == Kind::Transactions {
             return self.open_for_transactions();

@@ -14,6 +14,7 @@ fn plan(threads: usize) -> Plan {
         multi: 32,
         seek_nexts: 1,
         cold: false,
+        memory_limit_mib: None,
         codec: Codec::None,
     }
 }
