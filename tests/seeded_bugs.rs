@@ -83,6 +83,7 @@ const IN_MODELS: &[&str] = &[
     "arena-overlap",
     "bury-early",
     "completion-overlooked",
+    "guide-before-links",
     "hand-over-in-two-steps",
     "index-entered-by-creator",
     "install-outside-lock",

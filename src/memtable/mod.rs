@@ -2,7 +2,7 @@
 //!
 //! A skiplist (`skiplist.rs`) of one node per user key with a chain of its
 //! versions (`node.rs`), in one fixed region of memory (`arena.rs`), with a hash
-//! index in front (`index.rs`). Any number of threads may insert and read at
+//! index in front (`index.rs`) and short cuts for searches (`guide.rs`). Any number of threads may insert and read at
 //! once; nothing is locked, moved or freed while the memtable lives, so readers
 //! need no reclamation inside it and what they read may be lent out for as long
 //! as the memtable is held. Invariants:
@@ -16,7 +16,7 @@
 //!    ([`MemTable::reset`]) takes `&mut`: no slice that borrows the memtable, or
 //!    holds an `Arc` of it, can exist then.
 //!
-//! Reset zeroes what is read before it is written: the index and the head's
+//! Reset zeroes what is read before it is written: index, guide and the head's
 //! tower. The rest of the arena keeps its old bytes, because all that is read of
 //! a node or version is written before the exchange that publishes it, but for
 //! links above the level it is reachable at; those are written before they become
@@ -80,8 +80,8 @@ struct Entries(AtomicUsize);
 
 impl MemTable {
     /// Maps a memtable with room for `capacity` bytes, as counted by
-    /// [`bytes_for`](Self::bytes_for); the index comes on top (an eighth of
-    /// that). `prefix` is what the keys are expected to share: it affects speed
+    /// [`bytes_for`](Self::bytes_for); the index (an eighth of that) and the guide
+    /// (a thirty-second) come on top. `prefix` is what the keys are expected to share: it affects speed
     /// only.
     pub(crate) fn new(id: u64, capacity: usize, prefix: PrefixMap) -> io::Result<MemTable> {
         let arena = Arena::new(capacity)?;

@@ -66,6 +66,11 @@ fn model_notices_a_version_that_overwrites_another() {
 }
 
 #[test]
+fn model_notices_a_guide_to_a_node_that_is_not_linked() {
+    must_fail("guide-before-links", || explore(SCHEDULES, writers));
+}
+
+#[test]
 fn model_notices_ranges_that_overlap() {
     must_fail("arena-overlap", || explore(SCHEDULES, writers));
 }

@@ -19,6 +19,10 @@
 //! target's key (see `node.rs`): an overshooting target is rejected without
 //! touching it, and one that is passed costs the line of its link only.
 //!
+//! A descent need not begin at the head: the guide (`guide.rs`) names a node near
+//! the target, tall enough for what is to be linked, and the upper levels are
+//! skipped.
+//!
 //! Appending in key order is common, so the last node of every level is
 //! remembered ([`Tail`]); an insert past the end takes its predecessors from
 //! there.
@@ -446,6 +450,9 @@ impl SkipList {
         let space = self.arena.take_node(range, key.len(), value.len(), height);
         // SAFETY: the space was taken just now, for these lengths.
         let node = unsafe { write_node(&self.arena, space, key, seq_type, value) };
+        if seeded::bug("guide-before-links") {
+            self.guide.enter(target.prefix, node.height(), node.offset());
+        }
         match self.link_node(node, target, &search.splice) {
             None => {
                 self.guide.enter(target.prefix, node.height(), node.offset());
