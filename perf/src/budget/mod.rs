@@ -11,6 +11,7 @@
 //!    on the neighbours.
 
 mod child;
+mod databases;
 mod paths;
 mod runs;
 mod table;
