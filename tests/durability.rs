@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
-use aidb::{ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch};
+use aidb::{
+    ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch, WriteOptions,
+};
 use common::{Rng, files, small_options};
 
 const PATH: &str = "/db";
@@ -450,4 +452,38 @@ fn an_open_after_an_orderly_end_changes_nothing() {
     assert!(!changes_of_an_open(&env, replayed).is_empty());
     assert!(changes_of_an_open(&env, replayed).is_empty());
     assert_eq!(files(&env, dir(), ".log").iter().map(|(_, len)| len).sum::<u64>(), 4096);
+}
+
+/// The log that closing leaves ends at another sequence than the tables if
+/// writes went by it; what follows it must be found behind it all the same.
+#[test]
+fn what_follows_unlogged_writes_and_an_orderly_end_is_found() {
+    for (len, len_is) in [(5000, "more than the log's page"), (10, "less")] {
+        let env = SimEnv::new();
+        let mut db = Db::open(PATH, &options(&env)).unwrap();
+        for round in 0..3_u64 {
+            for n in 0..10_u64 {
+                let unlogged = WriteOptions::default().disable_wal(true);
+                db.put_opt(n.to_be_bytes(), round.to_be_bytes(), &unlogged).unwrap();
+            }
+            db.close().unwrap();
+            db = Db::open(PATH, &options(&env)).unwrap();
+            let synced = WriteOptions::default().sync(true);
+            db.put_opt("key", vec![round as u8; len], &synced).unwrap();
+            let reader = Db::open_read_only(PATH, &options(&env)).unwrap();
+            assert_eq!(reader.get("key").unwrap().unwrap(), vec![round as u8; len], "{len_is}");
+            reader.close().unwrap();
+            let path = format!("/copy-{len}-{round}");
+            db.checkpoint(&path).unwrap();
+            let copy = Db::open(&path, &options(&env)).unwrap();
+            assert_eq!(copy.get("key").unwrap().unwrap(), vec![round as u8; len], "{len_is}");
+            copy.close().unwrap();
+            db.close().unwrap();
+            // As the log says, without a flush.
+            db = Db::open(PATH, &options(&env)).unwrap();
+            assert_eq!(db.get("key").unwrap().unwrap(), vec![round as u8; len], "{len_is}");
+            assert!(db.stats().recovery_cut.is_none());
+        }
+        db.close().unwrap();
+    }
 }

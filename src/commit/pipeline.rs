@@ -183,6 +183,8 @@ struct State {
     log: Arc<LogWriter>,
     /// Oldest first; the last one is `log`.
     logs: VecDeque<LiveLog>,
+    /// Older ones are obsolete, durably so, whoever may still hold them.
+    first_log_needed: u64,
     /// While above 0, no log is recycled: somebody copies them.
     logs_held: usize,
     closed: bool,
@@ -194,6 +196,10 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct PipelineParts {
     pub(crate) last_sequence: SequenceNumber,
+    /// The last sequence that a replay of the logs up to `log` ends at, as the
+    /// opening record of the next one has to say. Less than `last_sequence` if
+    /// later writes went to tables without a log.
+    pub(crate) last_logged: SequenceNumber,
     pub(crate) log: Arc<LogWriter>,
     pub(crate) pool: LogPool,
     pub(crate) mems: Arc<MemTablePool>,
@@ -245,11 +251,12 @@ impl Pipeline {
             state: Mutex::new(State {
                 families: Vec::new(),
                 last_sequence: parts.last_sequence,
-                last_logged: parts.last_sequence,
+                last_logged: parts.last_logged,
                 next_ticket: 0,
                 next_mem_id: 1,
                 log: parts.log,
                 logs: VecDeque::from([first]),
+                first_log_needed: 0,
                 logs_held: 0,
                 closed: false,
                 rotated: false,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::compaction::flush;
 use crate::compaction::job::{self, Outcome};
 use crate::compaction::picker::CompactionPlan;
+use crate::config::WalRecovery;
 use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::db::core::count;
@@ -52,7 +53,12 @@ impl Core {
         let id = imm.mem.id();
         // Invariant 4 of the pipeline.
         pipeline.wait_visible(imm.last_sequence)?;
-        if !pipeline.holds_all_unflushed(family.id(), id) && !seeded::bug("flush-before-log-sync") {
+        // The strict mode would take for damage what a power cut does to a log that
+        // is no longer needed up to there.
+        let strict = self.options.wal_recovery == WalRecovery::AbsoluteConsistency;
+        if (strict || !pipeline.holds_all_unflushed(family.id(), id))
+            && !seeded::bug("flush-before-log-sync")
+        {
             pipeline.sync_to(imm.last_sequence)?;
         }
         let snapshots = self.snapshots.sequences();

@@ -155,6 +155,8 @@ struct Opening<'a> {
 /// Where writing begins.
 struct Begun {
     last_sequence: SequenceNumber,
+    /// What the log itself says; see [`PipelineParts`].
+    last_logged: SequenceNumber,
     /// Where the logs were damaged.
     cut: Option<RecoveryCut>,
     pool: LogPool,
@@ -169,7 +171,7 @@ impl Opening<'_> {
         for number in names.iter().filter_map(|n| file_number(n)) {
             self.versions.mark_file_number_used(number);
         }
-        let Begun { last_sequence, cut, pool, log } = match self.left_log(&names) {
+        let Begun { last_sequence, last_logged, cut, pool, log } = match self.left_log(&names) {
             Some((number, opening)) => self.go_on(number, opening)?,
             None => self.begin(&names)?,
         };
@@ -182,6 +184,7 @@ impl Opening<'_> {
         let recorder = Arc::new(Recorder::new(options.statistics));
         let pipeline = Pipeline::new(PipelineParts {
             last_sequence,
+            last_logged,
             log,
             pool,
             mems,
@@ -249,8 +252,10 @@ impl Opening<'_> {
     fn go_on(&self, number: u64, opening: wal::Opening) -> Result<Begun> {
         let pool = self.start_pool()?;
         let log = pool.adopt(number)?;
-        let last_sequence = self.versions.last_sequence().max(opening.last_sequence);
-        Ok(Begun { last_sequence, cut: None, pool, log })
+        // Writes without a log may have come after what the log begins behind.
+        let last_logged = opening.last_sequence;
+        let last_sequence = self.versions.last_sequence().max(last_logged);
+        Ok(Begun { last_sequence, last_logged, cut: None, pool, log })
     }
 
     /// Replays, and moves on to a new log and a new manifest.
@@ -268,7 +273,7 @@ impl Opening<'_> {
             edits: recovered.edits,
             ..VersionEdit::default()
         })?;
-        Ok(Begun { last_sequence, cut: recovered.cut, pool, log })
+        Ok(Begun { last_sequence, last_logged: last_sequence, cut: recovered.cut, pool, log })
     }
 
     fn start_pool(&self) -> Result<LogPool> {

@@ -53,7 +53,8 @@ pub(super) trait PageFaults: fmt::Debug + Send + Sync {
 enum Backing {
     Heap(Vec<u8>),
     Huge(AnonymousRegion),
-    Mapped(Mmap),
+    /// Whether the kernel tells which pages are in memory.
+    Mapped(Mmap, bool),
     Watched(Region, Box<dyn PageFaults>),
 }
 
@@ -110,7 +111,7 @@ impl Region {
         // SAFETY: invariant 1, the caller's promise: the file is finished and its
         // bytes stay as they are for as long as it is mapped.
         let mapping = unsafe { MmapOptions::new().len(len).map(file) }?;
-        Ok(Region::new(Backing::Mapped(mapping)))
+        Ok(Region::new(Backing::Mapped(mapping, tells_residency(file)?)))
     }
 
     fn new(backing: Backing) -> Region {
@@ -124,7 +125,7 @@ impl Region {
             Backing::Huge(memory) => unsafe {
                 std::slice::from_raw_parts(memory.as_ptr(), memory.len())
             },
-            Backing::Mapped(mapping) => mapping,
+            Backing::Mapped(mapping, _) => mapping,
             Backing::Watched(region, _) => region,
         };
         Region { ptr: NonNull::from(bytes).cast(), len: bytes.len(), owner }
@@ -184,13 +185,14 @@ impl Region {
         }
     }
 
-    /// Whether all pages of the range are in memory, as far as the kernel tells
-    /// (who may not write the file is told yes). A long range is not looked at:
-    /// no.
+    /// Whether all pages of the range are known to be in memory. A long range is
+    /// not looked at: no.
     pub(crate) fn is_resident(&self, offset: usize, len: usize) -> bool {
         match &*self.owner {
             Backing::Heap(_) | Backing::Huge(_) => true,
-            Backing::Mapped(_) => is_resident(self.ptr, page_range(offset, len, self.len)),
+            Backing::Mapped(_, tells) => {
+                *tells && is_resident(self.ptr, page_range(offset, len, self.len))
+            }
             Backing::Watched(region, _) => region.is_resident(offset, len),
         }
     }
@@ -215,7 +217,7 @@ impl Region {
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
         match &*self.owner {
             Backing::Heap(_) | Backing::Huge(_) => Ok(()),
-            Backing::Mapped(_) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
+            Backing::Mapped(..) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
             Backing::Watched(region, _) => region.advise(offset, len, advice),
         }
     }
@@ -241,7 +243,7 @@ impl fmt::Debug for Region {
         let kind = match &*self.owner {
             Backing::Heap(_) => "heap",
             Backing::Huge(_) => "huge pages",
-            Backing::Mapped(_) => "mapped",
+            Backing::Mapped(..) => "mapped",
             Backing::Watched(..) => "watched",
         };
         write!(f, "Region({} bytes, {kind})", self.len)
@@ -268,6 +270,14 @@ fn advise_range(base: NonNull<u8>, range: Range<usize>, advice: Advice) -> rusti
     // SAFETY: the advice changes no byte, so that no reference into the range
     // is invalidated; an address that is not mapped is an error, not a fault.
     retry_on_intr(|| unsafe { madvise(start, range.len(), advice) })
+}
+
+/// Whether `mincore` speaks the truth about a file: who neither owns nor may
+/// write it is told that all of it is in memory. Asked of the owner only, and of
+/// root: to say no costs a system call that was not needed.
+fn tells_residency(file: &OwnedFd) -> io::Result<bool> {
+    let user = rustix::process::geteuid();
+    Ok(user.is_root() || rustix::fs::fstat(file)?.st_uid == user.as_raw())
 }
 
 /// Whether the pages of a part of a mapping that starts at `base` are in memory.

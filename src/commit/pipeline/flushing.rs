@@ -117,6 +117,7 @@ impl Pipeline {
     }
 
     fn recycle_logs_locked(&self, state: &mut State, log_number: u64) {
+        state.first_log_needed = state.first_log_needed.max(log_number);
         if state.logs_held > 0 {
             // Whoever lets them go comes here again.
             return;

@@ -3,8 +3,8 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::Pipeline;
 use super::unfinished::Unfinished;
+use super::{LiveLog, Pipeline};
 use crate::error::Result;
 use crate::stats::recorder::Operation;
 use crate::types::key::SequenceNumber;
@@ -34,7 +34,8 @@ impl Pipeline {
         let published = self.visible();
         let logs: Vec<Arc<LogWriter>> = {
             let state = self.state.lock();
-            state.logs.iter().filter(|l| !l.synced).map(|l| Arc::clone(&l.writer)).collect()
+            let needed = |l: &&LiveLog| !l.synced && l.writer.number() >= state.first_log_needed;
+            state.logs.iter().filter(needed).map(|l| Arc::clone(&l.writer)).collect()
         };
         let start = clock::now();
         for log in &logs {
@@ -49,7 +50,8 @@ impl Pipeline {
         self.recorder.record(Operation::Sync, clock::since(start));
         let mut state = self.state.lock();
         for log in &mut state.logs {
-            // A log may be left out next time only if it was whole this time.
+            // A log may be left out next time only if it was whole this time, or is
+            // not needed.
             // One that is not in the list above was begun since, so its last
             // sequence is not published in this sense: a rotation is followed, under
             // the lock, by the reservation that caused it, whose sequence comes

@@ -63,6 +63,7 @@ impl Rig {
         let rung = Arc::clone(&bell.0);
         let pipeline = Pipeline::new(PipelineParts {
             last_sequence,
+            last_logged: last_sequence,
             log,
             pool,
             mems: Arc::default(),

@@ -58,6 +58,7 @@ mod tests {
         log.write_opening(0, 0).unwrap();
         let pipeline = Pipeline::new(PipelineParts {
             last_sequence: 0,
+            last_logged: 0,
             log,
             pool,
             mems: Arc::default(),
