@@ -217,7 +217,9 @@ impl Region {
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
         match &*self.owner {
             Backing::Heap(_) | Backing::Huge(_) => Ok(()),
-            Backing::Mapped(..) => advise_range(self.ptr, page_range(offset, len, self.len), advice),
+            Backing::Mapped(..) => {
+                advise_range(self.ptr, page_range(offset, len, self.len), advice)
+            }
             Backing::Watched(region, _) => region.advise(offset, len, advice),
         }
     }

@@ -8,10 +8,11 @@
 //! 2. What has been written once is overwritten in place, and an `fdatasync`
 //!    commits no metadata: it is one write of the dirty pages. A new file has
 //!    that only in front, so that opening a database does not wait for a whole
-//!    log; `write_zeros` completes one that is prepared ahead of its use. Behind
-//!    the front the first sync of each populated stretch commits its extents (of
-//!    each page, where there is no mapping to populate). A file that is used
-//!    again is taken for written: it was used up.
+//!    log; `write_zeros` completes one that is prepared ahead of its use, if logs
+//!    are synced at all. Behind the front the first sync of each populated stretch
+//!    commits its extents (of each page, where there is no mapping to populate).
+//!    A file that is used again is taken for written: it was used up. (If nobody
+//!    synced it, its first syncs commit extents, too.)
 //! 3. New space is written with zeros page by page, for the page cache keeps
 //!    folios as large as the writes that made them, and a sync writes whole
 //!    folios: were they 64 KiB, so would be every synced record. Zeros are also

@@ -71,6 +71,9 @@ struct Shared {
     /// Somebody waits for the spare, or for the thread's end: what only makes
     /// the spare cheaper to use is left out.
     hurry: AtomicBool,
+    /// A log was synced since a spare was prepared last: the next one is worth
+    /// what makes its syncs cheaper.
+    synced: AtomicBool,
     /// Tells the thread that there is work.
     work: Condvar,
     /// Tells `take` and `wait_idle` that the thread finished something.
@@ -133,6 +136,7 @@ impl LogPool {
             next_number,
             state: Mutex::default(),
             hurry: AtomicBool::new(false),
+            synced: AtomicBool::new(false),
             work: Condvar::new(),
             done: Condvar::new(),
         });
@@ -235,6 +239,14 @@ impl LogPool {
         if log.wake_at.swap(u64::MAX, Ordering::Relaxed) != u64::MAX {
             self.shared.state.lock().want_populate = true;
             self.shared.work.notify_one();
+        }
+    }
+
+    /// Called before each sync of logs.
+    pub(crate) fn note_sync(&self) {
+        // Relaxed: a hint. Looked at first, so that syncs leave the line shared.
+        if !self.shared.synced.load(Ordering::Relaxed) {
+            self.shared.synced.store(true, Ordering::Relaxed);
         }
     }
 

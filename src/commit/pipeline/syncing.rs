@@ -37,6 +37,7 @@ impl Pipeline {
             let needed = |l: &&LiveLog| !l.synced && l.writer.number() >= state.first_log_needed;
             state.logs.iter().filter(needed).map(|l| Arc::clone(&l.writer)).collect()
         };
+        self.pool.note_sync();
         let start = clock::now();
         for log in &logs {
             if seeded::bug("ignore-sync-error") {

@@ -34,8 +34,9 @@ impl Shared {
         match haste {
             Haste::Awaited => self.populate(&log, POPULATE_STEP),
             Haste::Spare => {
-                // Relaxed: a hint.
-                let go_on = || !self.hurry.load(Ordering::Relaxed);
+                // Relaxed: hints.
+                let worth_it = self.synced.swap(false, Ordering::Relaxed);
+                let go_on = || worth_it && !self.hurry.load(Ordering::Relaxed);
                 if let Err(source) = log.file().write_zeros(&go_on) {
                     let error = Error::io("write zeros into", log.path(), source);
                     self.remove(Retired::from(Arc::new(log)));
