@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use aidb::env::SimEnv;
 use aidb::{ColumnFamily, Db, Options, Snapshot, WalIo, WriteBatch, WriteOptions};
-use common::oracle::{Commit, Key, Oracle, State, close_without_orphans, contents};
+use common::oracle::{self, Commit, Key, Oracle, State, close_without_orphans, contents};
 use common::{Rng, Trace, long, operations, random_family, report, seeds, small_options};
 
 const PATH: &str = "/db";
@@ -94,16 +94,9 @@ impl Workload {
 }
 
 fn write(db: &Db, other: &ColumnFamily, oracle: &mut Oracle, commit: Commit, sync: bool) {
-    let mut batch = WriteBatch::new();
-    for ((family, key), value) in &commit {
-        let family = [&**db, other][*family];
-        match value {
-            Some(value) => batch.put_in(family, key, value),
-            None => batch.delete_in(family, key),
-        }
-    }
-    oracle.begin(commit);
-    db.write(&batch, &WriteOptions::default().sync(sync)).unwrap();
+    let number = oracle.next_number();
+    oracle.begin(commit.clone());
+    oracle::write(db, &[&**db, other], &commit, number, sync).unwrap();
     oracle.acknowledge();
     if sync {
         oracle.sync();

@@ -22,11 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aidb::env::{Fault, FaultEnv, FaultPlan, SimEnv};
-use aidb::{
-    ColumnFamily, ColumnFamilyOptions, Db, ErrorKind, Options, Result, WalIo, WriteBatch,
-    WriteOptions,
-};
-use common::oracle::{Commit, Oracle, State, close_without_orphans, contents};
+use aidb::{ColumnFamily, ColumnFamilyOptions, Db, ErrorKind, Options, Result, WalIo};
+use common::oracle::{self, Commit, Oracle, State, close_without_orphans, contents};
 use common::{Rng, Trace, long, report, small_options};
 
 const PATH: &str = "/db";
@@ -85,15 +82,9 @@ impl Session {
         self.oracle.begin(commit.clone());
         let other = self.other();
         self.change(|db| {
-            let mut batch = WriteBatch::new();
-            for ((family, key), value) in &commit {
-                let family = if *family == 0 { db } else { other.as_ref().expect("there") };
-                match value {
-                    Some(value) => batch.put_in(family, key, value),
-                    None => batch.delete_in(family, key),
-                }
-            }
-            db.write(&batch, &WriteOptions::default().sync(sync))
+            // One family is enough where the other one is not there.
+            let families = [&**db, other.as_ref().unwrap_or(db)];
+            oracle::write(db, &families, &commit, number, sync)
         })?;
         self.oracle.acknowledge();
         if sync {

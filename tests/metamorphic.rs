@@ -141,7 +141,7 @@ struct Database {
     place: Place,
     options: Options,
     family: ColumnFamilyOptions,
-    /// Reopens when it is told to.
+    /// Reopens when it is told to, and writes batches by transactions.
     reopens: bool,
     db: Option<Db>,
     families: Vec<ColumnFamily>,
@@ -228,6 +228,18 @@ impl Database {
                 Some(value) => family.put_opt(key, value, &options).unwrap(),
                 None => family.delete_opt(key, &options).unwrap(),
             }
+            return;
+        }
+        if self.reopens {
+            let mut transaction = self.db().transaction();
+            for (family, key, value) in entries {
+                let family = &self.families[*family];
+                match value {
+                    Some(value) => transaction.put_in(family, key, value).unwrap(),
+                    None => transaction.delete_in(family, key).unwrap(),
+                }
+            }
+            transaction.commit_opt(&options).unwrap();
             return;
         }
         let mut batch = WriteBatch::new();

@@ -23,13 +23,43 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use aidb::env::Env;
-use aidb::{ColumnFamily, Db, FamilyStats};
+use aidb::{ColumnFamily, Db, FamilyStats, Result, WriteBatch, WriteOptions};
 
 /// Number of the family in the test, and key.
 pub(crate) type Key = (usize, Vec<u8>);
 pub(crate) type State = BTreeMap<Key, Vec<u8>>;
 /// `None` deletes.
 pub(crate) type Commit = Vec<(Key, Option<Vec<u8>>)>;
+
+/// Writes a commit into a database, whose families are numbered as in it: every
+/// fourth by a transaction (judging by `number`), the others as batches.
+pub(crate) fn write(
+    db: &Db,
+    families: &[&ColumnFamily],
+    commit: &Commit,
+    number: u64,
+    sync: bool,
+) -> Result<()> {
+    let options = WriteOptions::default().sync(sync);
+    if number.is_multiple_of(4) {
+        let mut transaction = db.transaction();
+        for ((family, key), value) in commit {
+            match value {
+                Some(value) => transaction.put_in(families[*family], key, value)?,
+                None => transaction.delete_in(families[*family], key)?,
+            }
+        }
+        return transaction.commit_opt(&options).map(|_| ());
+    }
+    let mut batch = WriteBatch::new();
+    for ((family, key), value) in commit {
+        match value {
+            Some(value) => batch.put_in(families[*family], key, value),
+            None => batch.delete_in(families[*family], key),
+        }
+    }
+    db.write(&batch, &options).map(|_| ())
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
