@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aidb::env::SimEnv;
-use aidb::{ColumnFamily, Db, Options, Snapshot, WalIo, WriteBatch, WriteOptions};
+use aidb::{ColumnFamily, Db, Options, Snapshot, WalIo, WriteOptions};
 use common::oracle::{self, Commit, Key, Oracle, State, close_without_orphans, contents};
 use common::{Rng, Trace, long, operations, random_family, report, seeds, small_options};
 
@@ -96,7 +96,8 @@ impl Workload {
 fn write(db: &Db, other: &ColumnFamily, oracle: &mut Oracle, commit: Commit, sync: bool) {
     let number = oracle.next_number();
     oracle.begin(commit.clone());
-    oracle::write(db, &[&**db, other], &commit, number, sync).unwrap();
+    let options = WriteOptions::default().sync(sync);
+    oracle::write(db, &[&**db, other], &commit, number, &options).unwrap();
     oracle.acknowledge();
     if sync {
         oracle.sync();
@@ -347,12 +348,11 @@ impl Step {
             }
             Step::Compact => db.compact_range::<&[u8]>(..).unwrap(),
             Step::Unlogged => {
-                let ((_, key), value) = put(0, 10);
-                oracle.begin(vec![((0, key.clone()), value.clone())]);
+                let commit = vec![put(0, 10)];
                 let options = WriteOptions::default().disable_wal(true);
-                let mut batch = WriteBatch::new();
-                batch.put(key, value.expect("a put"));
-                db.write(&batch, &options).unwrap();
+                let number = oracle.next_number();
+                oracle.begin(commit.clone());
+                oracle::write(db, &[&**db, other], &commit, number, &options).unwrap();
                 db.flush().unwrap();
                 oracle.acknowledge();
                 oracle.sync();

@@ -22,7 +22,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aidb::env::{Fault, FaultEnv, FaultPlan, SimEnv};
-use aidb::{ColumnFamily, ColumnFamilyOptions, Db, ErrorKind, Options, Result, WalIo};
+use aidb::{
+    ColumnFamily, ColumnFamilyOptions, Db, ErrorKind, Options, Result, WalIo, WriteOptions,
+};
 use common::oracle::{self, Commit, Oracle, State, close_without_orphans, contents};
 use common::{Rng, Trace, long, report, small_options};
 
@@ -84,7 +86,7 @@ impl Session {
         self.change(|db| {
             // One family is enough where the other one is not there.
             let families = [&**db, other.as_ref().unwrap_or(db)];
-            oracle::write(db, &families, &commit, number, sync)
+            oracle::write(db, &families, &commit, number, &WriteOptions::default().sync(sync))
         })?;
         self.oracle.acknowledge();
         if sync {

@@ -19,14 +19,12 @@
 //! begin, no more.
 
 use std::io;
-use std::slice;
 use std::sync::atomic::Ordering;
 
 use super::arena::{HEIGHT_MAX, Offset};
-use crate::env::AnonymousRegion;
+use super::slots::Slots;
 use crate::types::key::PrefixMap;
 use crate::util::prefetch::prefetch;
-use crate::util::sync::AtomicU64;
 
 /// Arena bytes per slot: an entry of some 100 bytes takes as much and a half.
 const BYTES_PER_SLOT: usize = 256;
@@ -39,8 +37,7 @@ const _: () = assert!(HEIGHT_MAX < 1 << HEIGHT_BITS);
 /// Thread safe; see the file's head.
 #[derive(Debug)]
 pub(super) struct Guide {
-    region: AnonymousRegion,
-    slots: usize,
+    slots: Slots,
     /// The smallest prefix that is expected.
     low: u32,
     /// Prefixes past it, shifted by this, are slots.
@@ -50,11 +47,8 @@ pub(super) struct Guide {
 impl Guide {
     /// A guide for an arena of `capacity` bytes.
     pub(super) fn new(capacity: usize, prefix: &PrefixMap) -> io::Result<Guide> {
-        let slots = (capacity / BYTES_PER_SLOT).next_power_of_two().max(8);
-        let region = AnonymousRegion::new(slots * size_of::<AtomicU64>())?;
-        assert!(region.len() >= slots * size_of::<AtomicU64>());
-        assert!((region.as_ptr() as usize).is_multiple_of(align_of::<AtomicU64>()));
-        let mut guide = Guide { region, slots, low: 0, shift: 0 };
+        let slots = Slots::new((capacity / BYTES_PER_SLOT).next_power_of_two().max(8))?;
+        let mut guide = Guide { slots, low: 0, shift: 0 };
         guide.expect(prefix);
         Ok(guide)
     }
@@ -63,47 +57,35 @@ impl Guide {
     pub(super) fn expect(&mut self, prefix: &PrefixMap) {
         let (low, high) = prefix.seen();
         let bits = u32::BITS - (high - low).leading_zeros();
-        (self.low, self.shift) = (low, bits.saturating_sub(self.slots.ilog2()));
+        (self.low, self.shift) = (low, bits.saturating_sub(self.slots.len().ilog2()));
     }
 
     /// Faults all memory in.
     pub(super) fn populate(&self) {
-        self.region.populate();
+        self.slots.populate();
     }
 
     /// Forgets everything.
     pub(super) fn reset(&mut self) {
-        for slot in self.slots() {
-            // Relaxed: `&mut self` says that nobody else is here, and whoever
-            // hands the memtable out publishes this.
-            slot.store(0, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    fn slots(&self) -> &[AtomicU64] {
-        // SAFETY: the region holds that many slots (asserted in `new`), starts
-        // zeroed, is aligned, lives as long as `self`, and is only ever
-        // accessed through this slice of atomics.
-        unsafe { slice::from_raw_parts(self.region.as_ptr().cast(), self.slots) }
+        self.slots.reset();
     }
 
     #[inline]
     fn slot(&self, prefix: u32) -> usize {
-        ((prefix.saturating_sub(self.low) >> self.shift) as usize).min(self.slots - 1)
+        ((prefix.saturating_sub(self.low) >> self.shift) as usize).min(self.slots.len() - 1)
     }
 
     /// Starts fetching what [`before`](Self::before) reads first.
     #[inline]
     pub(super) fn prefetch(&self, prefix: u32) {
-        prefetch(&self.slots()[self.slot(prefix)]);
+        prefetch(&self.slots[self.slot(prefix)]);
     }
 
     /// A node of at least `height`, before all keys with this prefix.
     #[inline]
     pub(super) fn before(&self, prefix: u32, height: usize) -> Option<Offset> {
         let slot = self.slot(prefix);
-        let near = &self.slots()[slot.saturating_sub(SCAN_MAX - 1)..=slot];
+        let near = &self.slots[slot.saturating_sub(SCAN_MAX - 1)..=slot];
         // Acquire: pairs with the Release in `enter`: the node's contents are
         // visible, and its links.
         let entry = near.iter().rev().map(|slot| slot.load(Ordering::Acquire)).find(|entry| {
@@ -116,7 +98,7 @@ impl Guide {
     /// A node was linked at all its levels.
     #[inline]
     pub(super) fn enter(&self, prefix: u32, height: usize, node: Offset) {
-        let slot = &self.slots()[self.slot(prefix)];
+        let slot = &self.slots[self.slot(prefix)];
         // Relaxed: compared, not followed.
         if entry_height(slot.load(Ordering::Relaxed)) < height {
             let bits = u64::from(prefix >> HEIGHT_BITS) << HEIGHT_BITS | height as u64;
@@ -193,7 +175,7 @@ mod tests {
             let map = PrefixMap::between(&low.to_be_bytes(), &high.to_be_bytes());
             let guide = Guide::new(1 << 14, &map).unwrap();
             let slots = [0, low, high, u32::MAX].map(|prefix| guide.slot(prefix));
-            assert!(slots.is_sorted() && slots[3] < guide.slots, "{slots:?}");
+            assert!(slots.is_sorted() && slots[3] < guide.slots.len(), "{slots:?}");
         }
     }
 }

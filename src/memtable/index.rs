@@ -29,11 +29,10 @@
 //! insert returned, so by coherence it finds each slot at least as far along.
 
 use std::io;
-use std::slice;
 use std::sync::atomic::Ordering;
 
 use super::arena::Offset;
-use crate::env::AnonymousRegion;
+use super::slots::Slots;
 use crate::util::prefetch::prefetch;
 use crate::util::sync::AtomicU64;
 
@@ -57,7 +56,7 @@ pub(super) enum Lookup {
 /// Thread safe; see the file's head.
 #[derive(Debug)]
 pub(super) struct Index {
-    region: AnonymousRegion,
+    slots: Slots,
     /// Lines - 1; the number of lines is a power of two, at least two.
     line_mask: usize,
 }
@@ -66,45 +65,24 @@ impl Index {
     /// An index for an arena of `capacity` bytes.
     pub(super) fn new(capacity: usize) -> io::Result<Index> {
         let lines = (capacity / BYTES_PER_SLOT / LINE_SLOTS).next_power_of_two().max(2);
-        let region = AnonymousRegion::new(lines * LINE_BYTES)?;
-        assert!(region.len() >= lines * LINE_BYTES);
-        assert!((region.as_ptr() as usize).is_multiple_of(align_of::<AtomicU64>()));
-        Ok(Index { region, line_mask: lines - 1 })
+        Ok(Index { slots: Slots::new(lines * LINE_SLOTS)?, line_mask: lines - 1 })
     }
 
     /// Faults all memory in.
     pub(super) fn populate(&self) {
-        self.region.populate();
+        self.slots.populate();
     }
 
     /// Forgets everything.
     pub(super) fn reset(&mut self) {
-        for slot in self.slots() {
-            // Relaxed: `&mut self` says that nobody else is here, and whoever
-            // hands the memtable out publishes this.
-            slot.store(0, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    fn slots(&self) -> &[AtomicU64] {
-        // SAFETY: the region holds that many slots (asserted in `new`), starts
-        // zeroed, is aligned, lives as long as `self`, and is only ever
-        // accessed through this slice of atomics.
-        unsafe {
-            slice::from_raw_parts(
-                self.region.as_ptr().cast::<AtomicU64>(),
-                (self.line_mask + 1) * LINE_SLOTS,
-            )
-        }
+        self.slots.reset();
     }
 
     /// The slots of a hash in scanning order: the home line, then its buddy.
     #[inline]
     fn lines(&self, hash: u64) -> [&[AtomicU64]; 2] {
         let home = hash as usize & self.line_mask;
-        let slots = self.slots();
-        [home, home ^ 1].map(|line| &slots[line * LINE_SLOTS..][..LINE_SLOTS])
+        [home, home ^ 1].map(|line| &self.slots[line * LINE_SLOTS..][..LINE_SLOTS])
     }
 
     /// Looks for a key with this hash. `is_key` tells whether a node whose tag
@@ -206,7 +184,7 @@ mod tests {
                 });
             }
         });
-        let mut seen: Vec<_> = index.slots().iter().map(|s| s.load(Ordering::Relaxed)).collect();
+        let mut seen: Vec<_> = index.slots.iter().map(|s| s.load(Ordering::Relaxed)).collect();
         seen.retain(|entry| *entry != 0);
         let entered = seen.len();
         seen.sort_unstable();

@@ -32,6 +32,7 @@ mod models;
 mod node;
 mod pool;
 mod skiplist;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -144,9 +145,10 @@ impl MemTable {
         seq_type: SeqType,
         value: &[u8],
     ) {
-        self.list.prefetch(self.list.target(key));
+        let target = self.list.target(key);
+        self.list.prefetch(target);
         if !self.insert_known(range, &Entry { hash, key, seq_type, value }) {
-            let node = self.list.insert(range, hash, key, seq_type, value);
+            let node = self.list.insert(range, hash, target, seq_type, value);
             // As if its creator would do it.
             if seeded::bug("index-entered-by-creator")
                 && node.newest(self.list.arena()).older(self.list.arena()).is_some()
@@ -198,10 +200,10 @@ impl MemTable {
                 }
             }
         }
-        for (e, search) in group.iter().zip(&mut searches) {
+        for ((e, search), target) in group.iter().zip(&mut searches).zip(&targets) {
             if let Some(search) = search {
                 let list = &self.list;
-                let node = list.insert_found(search, range, e.hash, e.key, e.seq_type, e.value);
+                let node = list.insert_found(search, range, e.hash, *target, e.seq_type, e.value);
                 self.index.enter(e.hash, node.offset());
             }
         }

@@ -344,13 +344,13 @@ impl SkipList {
         &self,
         range: &mut ArenaRange,
         hash: u64,
-        key: &[u8],
+        target: Target<'_>,
         seq_type: SeqType,
         value: &[u8],
     ) -> Node<'_> {
         let mut search = self.search(self.head(), 0);
         search.deferred = true;
-        self.insert_found(&mut search, range, hash, key, seq_type, value)
+        self.insert_found(&mut search, range, hash, target, seq_type, value)
     }
 
     /// A search for a target that has not begun.
@@ -422,11 +422,10 @@ impl SkipList {
         search: &mut Search<'a>,
         range: &mut ArenaRange,
         hash: u64,
-        key: &[u8],
+        target: Target<'_>,
         seq_type: SeqType,
         value: &[u8],
     ) -> Node<'a> {
-        let target = self.target(key);
         let height = draw_height(hash, range.position());
         let splice = &mut search.splice;
         let descend = match search.deferred {
@@ -447,9 +446,9 @@ impl SkipList {
             self.insert_version(range, node, seq_type, value);
             return node;
         }
-        let space = self.arena.take_node(range, key.len(), value.len(), height);
+        let space = self.arena.take_node(range, target.key.len(), value.len(), height);
         // SAFETY: the space was taken just now, for these lengths.
-        let node = unsafe { write_node(&self.arena, space, key, seq_type, value) };
+        let node = unsafe { write_node(&self.arena, space, target.key, seq_type, value) };
         if seeded::bug("guide-before-links") {
             self.guide.enter(target.prefix, node.height(), node.offset());
         }

@@ -38,9 +38,8 @@ pub(crate) fn write(
     families: &[&ColumnFamily],
     commit: &Commit,
     number: u64,
-    sync: bool,
+    options: &WriteOptions,
 ) -> Result<()> {
-    let options = WriteOptions::default().sync(sync);
     if number.is_multiple_of(4) {
         let mut transaction = db.transaction();
         for ((family, key), value) in commit {
@@ -49,7 +48,7 @@ pub(crate) fn write(
                 None => transaction.delete_in(families[*family], key)?,
             }
         }
-        return transaction.commit_opt(&options).map(|_| ());
+        return transaction.commit_opt(options).map(|_| ());
     }
     let mut batch = WriteBatch::new();
     for ((family, key), value) in commit {
@@ -58,7 +57,7 @@ pub(crate) fn write(
             None => batch.delete_in(families[*family], key),
         }
     }
-    db.write(&batch, &options).map(|_| ())
+    db.write(&batch, options).map(|_| ())
 }
 
 #[derive(Clone, Debug, Default)]
