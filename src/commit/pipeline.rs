@@ -28,9 +28,11 @@ mod copying;
 mod flushing;
 #[cfg(all(test, shuttle))]
 mod models;
+mod pacing;
 mod retention;
 mod settled;
 mod stopped;
+mod switching;
 mod syncing;
 #[cfg(test)]
 mod tests;
@@ -60,6 +62,7 @@ use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
 
 pub(crate) use copying::LogPart;
+use pacing::{FlushTimes, LastBuffer};
 pub(crate) use settled::Settled;
 use unfinished::Unfinished;
 
@@ -145,6 +148,8 @@ pub(crate) struct FamilyWriter {
     first_log: Option<u64>,
     /// Oldest first.
     pending: VecDeque<Pending>,
+    /// Set while `mem` is the last buffer there may be.
+    last_buffer: Option<LastBuffer>,
 }
 
 impl FamilyWriter {
@@ -157,6 +162,7 @@ impl FamilyWriter {
             unlogged: false,
             first_log: None,
             pending: VecDeque::new(),
+            last_buffer: None,
         }
     }
 }
@@ -190,6 +196,7 @@ struct State {
     closed: bool,
     /// The log was rotated, and what it held back not looked at since.
     rotated: bool,
+    flushes: FlushTimes,
 }
 
 /// What [`Pipeline::new`] starts from.
@@ -260,6 +267,7 @@ impl Pipeline {
                 logs_held: 0,
                 closed: false,
                 rotated: false,
+                flushes: FlushTimes::default(),
             }),
             room: Condvar::new(),
             publisher: Publisher::new(parts.last_sequence),
@@ -295,6 +303,9 @@ impl Pipeline {
         let timer = self.recorder.start(Operation::Write);
         if let Some(delay) = self.stall.pay(c.payload_len()) {
             self.recorder.record(Operation::Stall, delay);
+        }
+        if self.stall.is_paced() {
+            self.pace(c.payload_len(), c.totals(), o.no_slowdown)?;
         }
         let mut r = self.reserve(c, o)?;
         let unfinished = Unfinished(self);
@@ -496,56 +507,6 @@ impl Pipeline {
         state.logs.push_back(LiveLog { writer, last_sequence: None, synced: false });
         state.log = next;
         state.rotated = true;
-        Ok(())
-    }
-
-    /// Makes room for every family before anything is reserved for one: what
-    /// was reserved for a write that then has to wait would be lost, each time
-    /// that it tries again.
-    fn make_room_for_all(&self, state: &mut State, totals: &[FamilyTotals]) -> Result<bool> {
-        for total in totals {
-            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
-            let mem = &state.family(total.cf)?.mem;
-            // Writers in flight may still take a little: `reserve` has the last
-            // word.
-            let fits = bytes <= mem.capacity() - mem.used();
-            if !fits && !self.make_room(state, total.cf, bytes)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Switches `family` to a memtable with room for `bytes`; `false` when too
-    /// many wait for their flush.
-    #[cold]
-    fn make_room(&self, state: &mut State, family: u32, bytes: usize) -> Result<bool> {
-        let writer = state.family(family)?;
-        if writer.dirty && writer.pending.len() + 1 >= writer.options.max_write_buffers {
-            return Ok(false);
-        }
-        self.switch_memtable(state, family, bytes)?;
-        Ok(true)
-    }
-
-    /// Puts a fresh memtable with room for at least `bytes` in place.
-    fn switch_memtable(&self, state: &mut State, family: u32, bytes: usize) -> Result<()> {
-        let (id, last) = (state.next_mem_id, state.last_sequence);
-        let writer = state.family(family)?;
-        let usual = writer.options.write_buffer_bytes;
-        let next = self.mems.take(id, usual, bytes, writer.mem.learned_prefix())?;
-        let old = mem::replace(&mut writer.mem, Arc::clone(&next));
-        writer.view.switch_memtable(next, writer.dirty.then_some(last));
-        let first_log = writer.first_log.take();
-        let was_dirty = mem::replace(&mut writer.dirty, false);
-        let unlogged = mem::replace(&mut writer.unlogged, false);
-        if was_dirty {
-            writer.pending.push_back(Pending { id: old.id(), first_log, unlogged });
-        }
-        state.next_mem_id += 1;
-        if was_dirty {
-            self.flush_due.notify();
-        }
         Ok(())
     }
 

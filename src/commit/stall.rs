@@ -7,15 +7,29 @@
 //! resolve. In the common case the price is 0 and a write costs one relaxed
 //! load.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
+use crate::events::Event;
+use crate::util::clock;
 use crate::util::span::span;
 
-/// What is owed before somebody sleeps.
-const SLEEP_NANOS_MIN: u64 = 500_000;
+/// The shortest delay. Few long ones, of few writes, are better than many short
+/// ones: less than one write in a thousand should notice.
+pub(crate) const SLEEP_MIN: Duration = Duration::from_millis(3);
 /// The longest single delay.
-const SLEEP_NANOS_MAX: u64 = 8_000_000;
+pub(crate) const SLEEP_MAX: Duration = Duration::from_millis(6);
+/// Bytes written between two looks at how far writers are ahead.
+const LOOK_EVERY_BYTES: usize = 32 << 10;
+
+/// No family fills its last write buffer.
+const UNPACED: u8 = 0;
+/// One does, and nobody had to wait for that yet.
+const PACED: u8 = 1;
+/// One does, and writers wait every now and then.
+const DELAYED: u8 = 2;
 /// The price at which delays begin: 64 MiB/s.
 const PRICE_MIN: f64 = 1e9 / (64.0 * 1024.0);
 /// The highest price: 1 MiB/s.
@@ -24,8 +38,6 @@ const PRICE_MAX: f64 = 1e9 / 1024.0;
 /// How far background work is behind, each 0 at ease and 1 at the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pressure {
-    /// Memtables waiting for their flush.
-    pub(crate) memtables: f64,
     /// L0 files beyond what compaction normally leaves.
     pub(crate) level0: f64,
     /// Bytes that compactions are due to rewrite.
@@ -35,7 +47,7 @@ pub(crate) struct Pressure {
 impl Pressure {
     /// Nanoseconds a KiB.
     fn price(self) -> u64 {
-        let worst = self.memtables.max(self.level0).max(self.debt).min(1.0);
+        let worst = self.level0.max(self.debt).min(1.0);
         if worst <= 0.0 {
             return 0;
         }
@@ -48,8 +60,13 @@ impl Pressure {
 #[derive(Debug, Default)]
 pub(crate) struct Stall {
     nanos_per_kib: AtomicU64,
+    paced: AtomicU8,
+    /// Written since somebody last looked how far ahead writers are.
+    unseen_bytes: AtomicUsize,
     owed_nanos: AtomicU64,
     slept_nanos: AtomicU64,
+    /// Since when writers have been slowed, as far as listeners were told.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Stall {
@@ -63,6 +80,55 @@ impl Stall {
     #[inline]
     pub(crate) fn active(&self) -> bool {
         self.nanos_per_kib.load(Ordering::Relaxed) > 0
+            || self.paced.load(Ordering::Relaxed) == DELAYED
+    }
+
+    /// Whether a family fills its last write buffer.
+    #[inline]
+    pub(crate) fn is_paced(&self) -> bool {
+        self.paced.load(Ordering::Relaxed) != UNPACED
+    }
+
+    pub(crate) fn set_paced(&self, paced: bool) {
+        self.paced.store(if paced { PACED } else { UNPACED }, Ordering::Relaxed);
+    }
+
+    /// The same, and somebody has to wait for it.
+    pub(crate) fn set_paced_by_delays(&self) {
+        self.paced.store(DELAYED, Ordering::Relaxed);
+    }
+
+    /// Whether enough was written since the last look, with `bytes` more.
+    pub(crate) fn is_worth_a_look(&self, bytes: usize) -> bool {
+        let unseen = self.unseen_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let is_due = unseen >= LOOK_EVERY_BYTES;
+        if is_due {
+            self.unseen_bytes.store(0, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// What listeners have not been told yet.
+    pub(crate) fn change(&self) -> Option<Event<'static>> {
+        let mut told = self.told.lock();
+        match (*told, self.active()) {
+            (None, true) => {
+                *told = Some(clock::now());
+                Some(Event::StallBegin)
+            }
+            (Some(since), false) => {
+                *told = None;
+                Some(Event::StallEnd { elapsed: clock::since(since) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The database closes: nobody is slowed any more.
+    pub(crate) fn end(&self) -> Option<Event<'static>> {
+        self.set(Pressure::default());
+        self.set_paced(false);
+        self.change()
     }
 
     /// Pays for a write of `bytes`; returns how long that took, if it did.
@@ -76,11 +142,10 @@ impl Stall {
     fn pay_slow(&self, bytes: usize, price: u64) -> Option<Duration> {
         let due = (bytes as u64).saturating_mul(price) / 1024;
         let owed = self.owed_nanos.fetch_add(due, Ordering::Relaxed) + due;
-        if owed < SLEEP_NANOS_MIN {
+        if u128::from(owed) < SLEEP_MIN.as_nanos() {
             return None;
         }
-        let nanos = self.owed_nanos.swap(0, Ordering::Relaxed).min(SLEEP_NANOS_MAX);
-        let delay = Duration::from_nanos(nanos);
+        let delay = Duration::from_nanos(self.owed_nanos.swap(0, Ordering::Relaxed)).min(SLEEP_MAX);
         let _span = span!("stall");
         std::thread::sleep(delay);
         self.waited(delay);
@@ -118,12 +183,12 @@ mod tests {
         let stall = Stall::default();
         assert_eq!(stall.pay(1 << 20), None);
         assert_eq!(stall.slept(), Duration::ZERO);
-        stall.set(Pressure { memtables: 1.0, ..Pressure::default() });
+        stall.set(Pressure { level0: 1.0, ..Pressure::default() });
         assert!(stall.active());
         assert_eq!(stall.pay(100), None);
         assert_eq!(stall.slept(), Duration::ZERO);
-        let paid: Duration = (0..10).filter_map(|_| stall.pay(100)).sum();
-        assert!(paid >= Duration::from_nanos(SLEEP_NANOS_MIN));
+        let paid: Duration = (0..60).filter_map(|_| stall.pay(100)).sum();
+        assert!(paid >= SLEEP_MIN);
         assert_eq!(stall.slept(), paid);
         assert!(stall.pay(1 << 30).is_some());
         assert!(stall.slept() < Duration::from_millis(20));

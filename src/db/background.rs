@@ -7,7 +7,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -18,8 +17,7 @@ use crate::config::LEVELS;
 use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::error::{Error, Result};
-use crate::events::Event;
-use crate::util::{clock, priority};
+use crate::util::priority;
 use crate::version::Version;
 
 const LAST: usize = LEVELS - 1;
@@ -48,9 +46,6 @@ struct State {
     running: Vec<Running>,
 }
 
-/// Since when writers are slowed, if they are.
-type Pricing = Option<Instant>;
-
 /// Wakes the threads and those who wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
@@ -59,7 +54,7 @@ pub(crate) struct Scheduler {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held from the look at the tree to the price that follows from it: an
     /// older look must not have the last word.
-    pricing: Mutex<Pricing>,
+    pricing: Mutex<()>,
 }
 
 /// A manual compaction at work: no other is picked, and the scheduler does not
@@ -238,6 +233,7 @@ impl Core {
         self.scheduler.state.lock().flushing = true;
         if let Some(pipeline) = &self.pipeline {
             pipeline.prepare_memtable(family.options());
+            pipeline.flush_begins();
         }
         let result = self.flush_one(&family, imm);
         self.update_pressure();
@@ -316,7 +312,7 @@ impl Core {
     /// Tells writers how far the background is behind.
     pub(crate) fn update_pressure(&self) {
         let Some(pipeline) = &self.pipeline else { return };
-        let mut slowed_since = self.scheduler.pricing.lock();
+        let pricing = self.scheduler.pricing.lock();
         let mut worst = Pressure::default();
         for family in self.families() {
             let (view, o) = (family.view(), family.options());
@@ -325,39 +321,20 @@ impl Core {
             let trigger = o.level0_file_trigger as f64;
             let files = version.files(0).len() as f64 / trigger;
             let debt = compaction_debt(&version, o) as f64 / o.level_base_bytes as f64;
-            // Writers wait when all write buffers are full; slow them when one
-            // is left. Not when nothing waits, which is all that two buffers
-            // leave before they are full.
-            let room = o.max_write_buffers as f64 - 1.0;
-            let waiting = view.immutables() as f64;
-            let slow = (room - 1.5).max(0.0);
-            worst.memtables = worst.memtables.max(between(waiting, slow, room + 3.0));
             worst.level0 = worst.level0.max(between(files, LEVEL0_SLOW, LEVEL0_SLOWEST));
             worst.debt = worst.debt.max(between(debt, DEBT_SLOW, DEBT_SLOWEST));
         }
         pipeline.stall.set(worst);
-        let change = match (*slowed_since, pipeline.stall.active()) {
-            (None, true) => {
-                *slowed_since = Some(clock::now());
-                Some(Event::StallBegin)
-            }
-            (Some(since), false) => {
-                *slowed_since = None;
-                Some(Event::StallEnd { elapsed: clock::since(since) })
-            }
-            _ => None,
-        };
-        drop(slowed_since);
-        if let Some(event) = change {
+        drop(pricing);
+        if let Some(event) = pipeline.stall.change() {
             self.context.events.tell(|| event);
         }
     }
 
     /// The database closes: nobody is slowed any more.
     pub(crate) fn end_stall(&self) {
-        let since = self.scheduler.pricing.lock().take();
-        if let Some(since) = since {
-            self.context.events.tell(|| Event::StallEnd { elapsed: clock::since(since) });
+        if let Some(event) = self.pipeline.as_ref().and_then(|p| p.stall.end()) {
+            self.context.events.tell(|| event);
         }
     }
 

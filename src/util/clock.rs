@@ -1,5 +1,5 @@
-//! The clock, for figures only: nothing that the engine decides depends on it,
-//! so that it stays deterministic under simulation.
+//! The clock, for figures and delays only: nothing else that the engine decides
+//! depends on it, so that it stays deterministic under simulation.
 
 use std::time::{Duration, Instant};
 

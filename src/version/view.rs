@@ -77,11 +77,6 @@ impl View {
         self.parts.lock().imms.last().cloned()
     }
 
-    /// Memtables that wait for their flush.
-    pub(crate) fn immutables(&self) -> usize {
-        self.parts.lock().imms.len()
-    }
-
     /// Installs `version`; memtable `flushed` is in it.
     pub(crate) fn install(&self, version: Arc<Version>, flushed: Option<u64>) {
         if seeded::bug("hand-over-in-two-steps") {

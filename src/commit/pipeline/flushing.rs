@@ -106,6 +106,7 @@ impl Pipeline {
         if let Ok(writer) = state.family(family) {
             writer.pending.retain(|p| p.id != id);
         }
+        self.flush_ended(&mut state, family);
         self.recycle_logs_locked(&mut state, log_number);
         drop(state);
         self.room.notify_all();
@@ -164,6 +165,7 @@ impl Pipeline {
     pub(crate) fn remove_family(&self, id: u32) {
         let mut state = self.state.lock();
         state.families[id as usize] = None;
+        self.stall.set_paced(state.is_paced());
         drop(state);
         self.room.notify_all();
     }

@@ -208,6 +208,34 @@ fn a_batch_that_cannot_go_on_takes_no_space() {
 }
 
 #[test]
+fn writers_of_the_last_buffer_wait_for_a_late_flush_and_are_not_stopped() {
+    let rig = Rig::new(0);
+    let (pipeline, usual) = (&rig.pipeline, WriteOptions::default());
+    let hour = std::time::Duration::from_secs(3600);
+    pipeline.flush_begins();
+    pipeline.state.lock().flushes.usual = hour;
+    rig.put(0, b"key", BUFFER_BYTES - 300, usual).unwrap();
+    assert!(!pipeline.stall.is_paced(), "there is another buffer");
+    // The second one is the last, and the flush has hardly begun.
+    rig.put(0, b"key", BUFFER_BYTES / 2, usual).unwrap();
+    assert!(pipeline.stall.is_paced() && !pipeline.stall.active());
+    let refused = rig.put(0, b"key", BUFFER_BYTES / 4, usual.no_slowdown(true));
+    assert!(matches!(refused, Err(Error::WouldStall)));
+    assert_eq!(pipeline.stall.slept(), std::time::Duration::ZERO);
+    rig.put(0, b"key", BUFFER_BYTES / 4, usual).unwrap();
+    assert!(pipeline.stall.slept() > std::time::Duration::ZERO, "a moment");
+    assert!(pipeline.stall.active());
+    // Whoever writes to a family with buffers left waits for nobody.
+    let slept = pipeline.stall.slept();
+    rig.put(1, b"key", BUFFER_BYTES / 2, usual).unwrap();
+    assert_eq!(pipeline.stall.slept(), slept);
+    let flushed = pipeline.state.lock().family(0).unwrap().pending[0].id;
+    pipeline.flushed(0, flushed, 0);
+    assert!(!pipeline.stall.is_paced() && !pipeline.stall.active());
+    rig.put(0, b"key", 10, usual.no_slowdown(true)).unwrap();
+}
+
+#[test]
 fn closing_names_every_memtable_that_no_log_has() {
     let unlogged = WriteOptions::default().disable_wal(true);
     let rig = Rig::new(0);
