@@ -9,7 +9,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{
@@ -297,6 +297,36 @@ fn a_close_on_a_full_disk_loses_nothing() {
         let db = Db::open(PATH, &logged_options(&env)).unwrap();
         assert_eq!(db.iter().count(), 200 + usize::from(!clean));
         db.close().unwrap();
+    }
+}
+
+// ---- what a dropped family takes with it ---------------------------------------
+
+#[test]
+fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
+    let sim = SimEnv::new();
+    let env = Arc::new(FaultEnv::new(sim.clone()));
+    let db = Db::open(PATH, &small_options(env.clone())).unwrap();
+    let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    let both = move |db: &Db, key: &str| {
+        let mut batch = WriteBatch::new();
+        batch.put(key, "value");
+        batch.put_in(&gone, key, "value");
+        db.write(&batch, &WriteOptions::default())
+    };
+    both(&db, "before").unwrap();
+    // In the middle of the drop: refused, or it comes before it.
+    let (writer, (tell, told)) = (db.clone(), mpsc::channel());
+    env.before(Call::Append, "MANIFEST", 1, move || {
+        tell.send(both(&writer, "meanwhile").is_ok()).unwrap();
+    });
+    db.drop_column_family("gone").unwrap();
+    let accepted = told.recv().unwrap();
+    for seed in 0..40 {
+        let db = Db::open(PATH, &options(&sim.crash(seed))).unwrap();
+        assert!(db.column_family("gone").is_none(), "AIDB_SEED={seed}: the drop is lost");
+        assert!(db.contains_key("before").unwrap(), "AIDB_SEED={seed}: lost before the drop");
+        assert_eq!(db.contains_key("meanwhile").unwrap(), accepted, "AIDB_SEED={seed}");
     }
 }
 
