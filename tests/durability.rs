@@ -161,6 +161,40 @@ fn a_failed_open_removes_the_tables_that_it_made() {
     }
 }
 
+/// Several threads make the tables of one compaction; one of them fails.
+#[test]
+fn a_failed_compaction_removes_the_tables_that_it_made() {
+    for n in [1, 2, 5, 9] {
+        let env = SimEnv::new();
+        let faulty = Arc::new(FaultEnv::new(env.clone()));
+        let options = small_options(faulty.clone()).max_subcompactions(4).level0_file_trigger(100);
+        let db = Db::open(PATH, &options).unwrap();
+        let value = |key: u64, round: u64| Rng::new(key + 1000 * round).bytes(200);
+        for round in 0..3_u64 {
+            for key in 0..200_u64 {
+                db.put(key.to_be_bytes(), value(key, round)).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let before = files(&env, dir(), ".sst");
+        faulty.plant(FaultPlan::new(Fault::Io).on(Call::Sync).in_path(".sst").nth(n));
+        let error = db.compact_range::<&[u8]>(..).unwrap_err();
+        assert_eq!((error.kind(), faulty.fired()), (ErrorKind::Poisoned, 1), "{error}");
+        assert_eq!(files(&env, dir(), ".sst"), before, "table {n} could not be made");
+        // Reads go on, and what is opened again is whole.
+        let check = |db: &Db| {
+            for key in 0..200_u64 {
+                assert_eq!(db.get(key.to_be_bytes()).unwrap().unwrap(), value(key, 2));
+            }
+        };
+        check(&db);
+        drop(db);
+        let db = Db::open(PATH, &small_options(Arc::new(env))).unwrap();
+        check(&db);
+        assert!(db.verify().unwrap().is_ok());
+    }
+}
+
 #[test]
 fn an_open_cut_off_before_its_edit_does_not_break_the_log() {
     let env = SimEnv::new();

@@ -47,10 +47,10 @@ impl Families {
 
     /// Also the one that is being dropped.
     pub(super) fn get_mut_even_leaving(&mut self, id: u32) -> Option<&mut FamilyWriter> {
-        match &mut self.leaving {
-            Some((leaving, writer)) if *leaving == id => Some(writer),
-            _ => self.get_mut(id),
+        if self.leaving.as_ref().is_some_and(|(leaving, _)| *leaving == id) {
+            return self.leaving.as_mut().map(|(_, writer)| writer);
         }
+        self.get_mut(id)
     }
 
     /// Those that take writes.

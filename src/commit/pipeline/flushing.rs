@@ -133,9 +133,9 @@ impl Pipeline {
     pub(crate) fn retire_log(&self, ends_with_log: Option<u64>) -> Result<Option<u64>> {
         let mut state = self.state.lock();
         assert!(state.closed, "nothing is written any more");
-        let mut families = state.families.all();
         let is_done = state.log.is_untouched_last() && ends_with_log == Some(state.log.number());
-        if is_done || families.any(|(_, w)| w.dirty || !w.pending.is_empty()) {
+        let unflushed = state.families.all().any(|(_, w)| w.dirty || !w.pending.is_empty());
+        if is_done || unflushed {
             return Ok(None);
         }
         let Some(last) = self.pool.take_last()? else { return Ok(None) };

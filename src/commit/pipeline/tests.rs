@@ -96,6 +96,11 @@ impl Rig {
         self.pipeline.write(&mut single, &o)
     }
 
+    fn drop_family(&self, id: u32) {
+        self.pipeline.begin_drop(id).unwrap();
+        self.pipeline.remove_family(id);
+    }
+
     fn used(&self, family: u32) -> usize {
         self.pipeline.state.lock().family(family).unwrap().mem.used()
     }
@@ -157,7 +162,7 @@ fn a_log_is_kept_while_a_write_to_a_dropped_family_is_under_way() {
         let first = stopped_write(scope, pipeline, 1, b"value");
         // Does not fit the first log any more.
         let second = stopped_write(scope, pipeline, 0, &large);
-        pipeline.remove_family(1);
+        rig.drop_family(1);
         let needed = pipeline.log_needed_without(0, flushed);
         assert_eq!(needed, pipeline.position().1, "nobody needs the first log");
         pipeline.flushed(0, flushed, needed);
@@ -202,7 +207,7 @@ fn a_batch_that_cannot_go_on_takes_no_space() {
         let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
         assert!(matches!(refused, Err(Error::WouldStall)));
     }
-    rig.pipeline.remove_family(1);
+    rig.drop_family(1);
     let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
     assert!(matches!(refused, Err(Error::InvalidArgument(_))));
     assert_eq!(rig.used(0), used, "space was taken and not used");
@@ -375,7 +380,7 @@ fn a_checked_write_finds_a_dropped_family() {
     };
     rig.put(0, b"other", 10, WriteOptions::default()).unwrap();
     watch(1).unwrap();
-    rig.pipeline.remove_family(1);
+    rig.drop_family(1);
     assert!(matches!(watch(1), Err(Error::InvalidArgument(_))));
     assert!(matches!(watch(7), Err(Error::InvalidArgument(_))));
 }
