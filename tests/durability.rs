@@ -15,7 +15,7 @@ use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{
     ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch, WriteOptions,
 };
-use common::{Rng, files, small_options};
+use common::{Rng, files, seeds, small_options};
 
 const PATH: &str = "/db";
 
@@ -356,7 +356,7 @@ fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
     });
     db.drop_column_family("gone").unwrap();
     let accepted = told.recv().unwrap();
-    for seed in 0..40 {
+    for seed in seeds(0, 40) {
         let db = Db::open(PATH, &options(&sim.crash(seed))).unwrap();
         assert!(db.column_family("gone").is_none(), "AIDB_SEED={seed}: the drop is lost");
         assert!(db.contains_key("before").unwrap(), "AIDB_SEED={seed}: lost before the drop");
