@@ -417,11 +417,11 @@ fn a_family_that_is_being_dropped_takes_no_writes_and_keeps_its_logs() {
     let rig = Rig::new(0);
     let pipeline = &rig.pipeline;
     let o = WriteOptions::default();
-    rig.put(1, b"key", 10, o.clone()).unwrap();
+    rig.put(1, b"key", 10, o).unwrap();
     let leaving = pipeline.switch_for_flush(Some(1)).unwrap();
     let (_, first) = pipeline.position();
     while pipeline.position().1 == first {
-        rig.put(0, b"key", 1000, o.clone()).unwrap();
+        rig.put(0, b"key", 1000, o).unwrap();
     }
     let (family, id) = pipeline.switch_for_flush(Some(0)).unwrap()[0];
     let last = pipeline.begin_drop(1).unwrap();
