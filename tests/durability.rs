@@ -9,13 +9,13 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{
     ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch, WriteOptions,
 };
-use common::{Rng, files, small_options};
+use common::{Rng, files, seeds, small_options};
 
 const PATH: &str = "/db";
 
@@ -161,6 +161,40 @@ fn a_failed_open_removes_the_tables_that_it_made() {
     }
 }
 
+/// Several threads make the tables of one compaction; one of them fails.
+#[test]
+fn a_failed_compaction_removes_the_tables_that_it_made() {
+    for n in [1, 2, 4, 6] {
+        let env = SimEnv::new();
+        let faulty = Arc::new(FaultEnv::new(env.clone()));
+        let options = small_options(faulty.clone()).max_subcompactions(4).level0_file_trigger(100);
+        let db = Db::open(PATH, &options).unwrap();
+        let value = |key: u64, round: u64| Rng::new(key + 1000 * round).bytes(200);
+        for round in 0..3_u64 {
+            for key in 0..200_u64 {
+                db.put(key.to_be_bytes(), value(key, round)).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let before = files(&env, dir(), ".sst");
+        faulty.plant(FaultPlan::new(Fault::Io).on(Call::Sync).in_path(".sst").nth(n));
+        let error = db.compact_range::<&[u8]>(..).unwrap_err();
+        assert_eq!((error.kind(), faulty.fired()), (ErrorKind::Poisoned, 1), "{error}");
+        assert_eq!(files(&env, dir(), ".sst"), before, "table {n} could not be made");
+        // Reads go on, and what is opened again is whole.
+        let check = |db: &Db| {
+            for key in 0..200_u64 {
+                assert_eq!(db.get(key.to_be_bytes()).unwrap().unwrap(), value(key, 2));
+            }
+        };
+        check(&db);
+        drop(db);
+        let db = Db::open(PATH, &small_options(Arc::new(env))).unwrap();
+        check(&db);
+        assert!(db.verify().unwrap().is_ok());
+    }
+}
+
 #[test]
 fn an_open_cut_off_before_its_edit_does_not_break_the_log() {
     let env = SimEnv::new();
@@ -297,6 +331,36 @@ fn a_close_on_a_full_disk_loses_nothing() {
         let db = Db::open(PATH, &logged_options(&env)).unwrap();
         assert_eq!(db.iter().count(), 200 + usize::from(!clean));
         db.close().unwrap();
+    }
+}
+
+// ---- what a dropped family takes with it ---------------------------------------
+
+#[test]
+fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
+    let sim = SimEnv::new();
+    let env = Arc::new(FaultEnv::new(sim.clone()));
+    let db = Db::open(PATH, &small_options(env.clone())).unwrap();
+    let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    let both = move |db: &Db, key: &str| {
+        let mut batch = WriteBatch::new();
+        batch.put(key, "value");
+        batch.put_in(&gone, key, "value");
+        db.write(&batch, &WriteOptions::default())
+    };
+    both(&db, "before").unwrap();
+    // In the middle of the drop: refused, or it comes before it.
+    let (writer, (tell, told)) = (db.clone(), mpsc::channel());
+    env.before(Call::Append, "MANIFEST", 1, move || {
+        tell.send(both(&writer, "meanwhile").is_ok()).unwrap();
+    });
+    db.drop_column_family("gone").unwrap();
+    let accepted = told.recv().unwrap();
+    for seed in seeds(0, 40) {
+        let db = Db::open(PATH, &options(&sim.crash(seed))).unwrap();
+        assert!(db.column_family("gone").is_none(), "AIDB_SEED={seed}: the drop is lost");
+        assert!(db.contains_key("before").unwrap(), "AIDB_SEED={seed}: lost before the drop");
+        assert_eq!(db.contains_key("meanwhile").unwrap(), accepted, "AIDB_SEED={seed}");
     }
 }
 

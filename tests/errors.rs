@@ -318,6 +318,16 @@ fn a_dropped_family_is_gone_and_its_handle_says_so() {
     assert!(one.put("key", "value").is_err());
     assert!(one.delete("key").is_err());
     assert!(one.get("key").is_err());
+    assert_kind(one.get_with("key", |_| ()), ErrorKind::InvalidArgument);
+    let many = one.multi_get(&["key", "absent"]);
+    assert_eq!(many.len(), 2);
+    many.into_iter().for_each(|found| drop(assert_kind(found, ErrorKind::InvalidArgument)));
+    let told = one.multi_get_with(&["key"], |_, value| panic!("{value:?}"));
+    assert_kind(told, ErrorKind::InvalidArgument);
+    assert_kind(one.iter().next_back().expect("an error"), ErrorKind::InvalidArgument);
+    assert_kind(one.cursor().seek_for_prev("key"), ErrorKind::InvalidArgument);
+    assert_kind(one.cursor().seek_to_last(), ErrorKind::InvalidArgument);
+    assert_kind(one.compact_range::<&[u8]>(..), ErrorKind::InvalidArgument);
     let mut batch = WriteBatch::new();
     batch.put("key", "must not appear");
     batch.put_in(&one, "key", "value");

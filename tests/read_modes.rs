@@ -6,7 +6,9 @@ mod common;
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use aidb::env::SimEnv;
 use aidb::{Compression, Db, ErrorKind, Options, ReadMode, VerifyChecksums, WalIo};
 use common::{Place, Rng, files, key_at, small_options, value};
 
@@ -138,4 +140,65 @@ fn a_table_cut_short_under_the_database_is_an_error() {
     assert!(db.iter().any(|entry| entry.is_err()));
     assert!(db.iter().rev().any(|entry| entry.is_err()));
     assert!(!db.verify().unwrap().is_ok());
+}
+
+/// The newer of two tables cannot be read: whoever asks for what it may hold gets
+/// an error, and never what the older one says.
+#[test]
+fn a_table_that_cannot_be_read_hides_no_newer_value() {
+    let env = SimEnv::new();
+    let options = small_options(Arc::new(env.clone()))
+        .read_mode(ReadMode::Pread)
+        .block_cache_bytes(0)
+        .level0_file_trigger(100);
+    let db = Db::open("/db", &options).unwrap();
+    db.put("key", "old").unwrap();
+    db.put("other", "there").unwrap();
+    db.flush().unwrap();
+    let mut transaction = db.transaction();
+    transaction.get_for_update("key").unwrap();
+    transaction.put("written", "no").unwrap();
+    db.put("key", "new").unwrap();
+    db.flush().unwrap();
+    let newest = db.live_tables()[0].path.clone();
+    env.fail_reads(&newest, 0, u64::MAX).unwrap();
+    let is_error = |error: aidb::Error| {
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(&*newest)), "{error}");
+    };
+    is_error(db.get("key").unwrap_err());
+    is_error(db.get_with("key", |value| panic!("{value:?}")).unwrap_err());
+    is_error(db.contains_key("key").unwrap_err());
+    is_error(db.pin().get("key").unwrap_err());
+    is_error(db.snapshot().get("key").unwrap_err());
+    // Of many lookups only those of the table fail, and each by itself.
+    let mut many = db.multi_get(&["other", "key", "absent", "key"]).into_iter();
+    assert_eq!(many.next().unwrap().unwrap().unwrap(), "there");
+    is_error(many.next().unwrap().unwrap_err());
+    assert!(many.next().unwrap().unwrap().is_none());
+    is_error(many.next().unwrap().unwrap_err());
+    let mut told = vec![];
+    let keys = ["other", "key", "absent", "key"];
+    is_error(db.multi_get_with(&keys, |at, value| told.push((at, value.is_some()))).unwrap_err());
+    assert_eq!(told, [(0, true)], "nothing after the first error");
+    // Iterators end with the error, at both ends.
+    let mut entries = db.iter();
+    is_error(entries.next().unwrap().unwrap_err());
+    assert!(entries.next().is_none() && entries.next_back().is_none());
+    let mut entries = db.iter();
+    is_error(entries.next_back().unwrap().unwrap_err());
+    assert!(entries.next_back().is_none() && entries.next().is_none());
+    let mut cursor = db.cursor();
+    is_error(cursor.seek("key").unwrap_err());
+    is_error(cursor.seek_to_first().unwrap_err());
+    is_error(cursor.seek_to_last().unwrap_err());
+    is_error(cursor.seek_for_prev("zzz").unwrap_err());
+    is_error(db.transaction().get_for_update("key").unwrap_err());
+    // Whether the key has changed cannot be known, so it is no commit and no
+    // conflict.
+    is_error(transaction.commit().unwrap_err());
+    assert!(!db.contains_key("written").unwrap());
+    // Nothing of this is a failure of the database.
+    assert_eq!(db.get("other").unwrap().unwrap(), "there");
+    db.put("key", "newest").unwrap();
+    assert_eq!(db.get("key").unwrap().unwrap(), "newest");
 }

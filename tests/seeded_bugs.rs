@@ -35,6 +35,7 @@ const BUGS: &[(&str, &str, &str)] = &[
     ("delete-inputs-before-edit", "disasters", "inputs_stay_when_the_sync_of_the_manifest"),
     ("recycle-logs-of-others", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("flush-before-log-sync", "crash_sim", "power_cuts_with_a_mapped_log"),
+    ("drop-before-log-sync", "durability", "a_drop_survives_no_power_cut"),
     ("sync-newest-log-only", "disasters", "a_sync_of_the_newer_log_covers_the_older"),
     ("broken-log-chain", "disasters", "nothing_is_replayed_past_a_truncated_log"),
     ("replay-stale-records", "crash_sim", "power_cuts_with_a_written_log"),

@@ -25,6 +25,7 @@
 //! Lock order: the commit lock, then a family's view.
 
 mod copying;
+mod families;
 mod flushing;
 #[cfg(all(test, shuttle))]
 mod models;
@@ -62,6 +63,7 @@ use crate::wal::pool::LogPool;
 use crate::wal::writer::LogWriter;
 
 pub(crate) use copying::LogPart;
+use families::Families;
 use pacing::{FlushTimes, LastBuffer};
 pub(crate) use settled::Settled;
 use unfinished::Unfinished;
@@ -179,8 +181,7 @@ struct LiveLog {
 
 #[derive(Debug)]
 struct State {
-    /// By family id; `None` where a family was dropped.
-    families: Vec<Option<FamilyWriter>>,
+    families: Families,
     last_sequence: SequenceNumber,
     /// The last sequence that went to a log.
     last_logged: SequenceNumber,
@@ -256,7 +257,7 @@ impl Pipeline {
         let first = LiveLog { writer: Arc::clone(&parts.log), last_sequence: None, synced: false };
         Pipeline {
             state: Mutex::new(State {
-                families: Vec::new(),
+                families: Families::default(),
                 last_sequence: parts.last_sequence,
                 last_logged: parts.last_logged,
                 next_ticket: 0,
@@ -530,17 +531,6 @@ impl Pipeline {
 /// A reply without waiting for the log copy: every now and then it never comes.
 fn skips_log_copy(sequence: SequenceNumber) -> bool {
     seeded::bug("reply-before-log-copy") && sequence.is_multiple_of(64)
-}
-
-impl State {
-    fn writer(&self, id: u32) -> Result<&FamilyWriter> {
-        self.families.get(id as usize).and_then(Option::as_ref).ok_or_else(no_family)
-    }
-
-    #[inline]
-    fn family(&mut self, id: u32) -> Result<&mut FamilyWriter> {
-        self.families.get_mut(id as usize).and_then(Option::as_mut).ok_or_else(no_family)
-    }
 }
 
 #[cold]

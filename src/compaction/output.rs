@@ -155,6 +155,11 @@ impl<'a> OutputWriter<'a> {
         let Some((number, builder)) = self.current.take() else {
             return Ok(());
         };
+        let made = self.end_table(number, builder);
+        made.inspect_err(|_| self.remove_unfinished(number))
+    }
+
+    fn end_table(&mut self, number: u64, builder: TableBuilder) -> Result<()> {
         let summary = builder.finish()?;
         let meta = FileMeta {
             number,
@@ -189,6 +194,11 @@ impl<'a> OutputWriter<'a> {
         Ok(())
     }
 
+    /// Best effort: what stays is removed by the next open.
+    fn remove_unfinished(&self, number: u64) {
+        let _ = self.context.env.remove(&table_path(&self.context.dir, number));
+    }
+
     /// Ends the last table; the names are durable when this returns.
     pub(crate) fn finish(mut self) -> Result<Vec<Arc<FileMeta>>> {
         self.cut()?;
@@ -205,7 +215,7 @@ impl Drop for OutputWriter<'_> {
     /// removed at the next open.
     fn drop(&mut self) {
         if let Some((number, _)) = self.current.take() {
-            let _ = self.context.env.remove(&table_path(&self.context.dir, number));
+            self.remove_unfinished(number);
         }
         self.finished.iter().for_each(|file| self.context.discard(file.number));
     }

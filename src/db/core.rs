@@ -20,6 +20,7 @@ use crate::snapshot::SnapshotList;
 use crate::stats::recorder::{Counter, Recorder};
 use crate::stats::{FamilyStats, LevelStats, PinStats, Pins, RecoveryCut, Stats};
 use crate::types::key::SequenceNumber;
+use crate::util::seeded;
 use crate::version::edit::{FAMILIES_MAX, FamilyEdit, VersionEdit};
 use crate::version::set::VersionSet;
 use crate::version::view::View;
@@ -159,8 +160,13 @@ impl Core {
         if family.id() == 0 {
             return Err(Error::invalid("the default column family cannot be dropped"));
         }
-        // The drop must not become durable before the writes that came before it.
-        pipeline.sync_to(pipeline.visible())?;
+        // The drop must not become durable before the writes that came before it,
+        // and whatever the family still accepts comes before it.
+        let last = pipeline.begin_drop(family.id())?;
+        pipeline.wait_visible(last)?;
+        if !seeded::bug("drop-before-log-sync") {
+            pipeline.sync_to(last)?;
+        }
         let versions = self.versions.lock();
         let files: Vec<Arc<FileMeta>> = versions
             .family(family.id())

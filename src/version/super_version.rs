@@ -263,10 +263,13 @@ pub(crate) fn collect() {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+    use std::thread;
 
     use super::*;
-    use crate::types::key::PrefixMap;
+    use crate::types::key::{PrefixMap, ValueType};
 
     struct Panics;
 
@@ -277,18 +280,87 @@ mod tests {
         fn bury(&self, _: Arc<SuperVersion>) {}
     }
 
+    /// A memtable with these keys, each with its sequence number.
+    fn memtable(entries: &[(&[u8], SequenceNumber)]) -> Arc<MemTable> {
+        let mem = MemTable::new(0, 4096, PrefixMap::default()).unwrap();
+        for (key, sequence) in entries {
+            let mut range = mem.reserve(1, key.len()).unwrap();
+            let put = SeqType::new(*sequence, ValueType::Put);
+            mem.insert(&mut range, hash_key(key), key, put, b"");
+        }
+        Arc::new(mem)
+    }
+
+    fn of_memtable(entries: &[(&[u8], SequenceNumber)]) -> SuperVersion {
+        let (version, recorder) = (Arc::default(), Arc::default());
+        SuperVersion { mem: memtable(entries), imms: Vec::new(), version, recorder }
+    }
+
     #[test]
     fn a_graveyard_that_panics_takes_nothing_from_readers() {
-        let super_version = || {
-            let mem = MemTable::new(0, 4096, PrefixMap::default()).unwrap();
-            let (version, recorder) = (Arc::default(), Arc::default());
-            SuperVersion { mem: Arc::new(mem), imms: Vec::new(), version, recorder }
-        };
+        let super_version = || of_memtable(&[]);
         let cell = SuperVersionCell::new(super_version(), Arc::new(Panics));
         let old = Arc::downgrade(&cell.acquire());
         let guard = pin();
         assert!(catch_unwind(AssertUnwindSafe(|| cell.install(super_version()))).is_err());
         assert!(old.upgrade().is_some(), "dropped while a guard lives");
         assert!(std::ptr::eq(cell.load(&guard), old.as_ptr()), "nothing was replaced");
+    }
+
+    #[test]
+    fn what_changed_is_found_in_memtables_of_every_age() {
+        let imm =
+            |entries: &[_], last_sequence| Immutable { mem: memtable(entries), last_sequence };
+        let super_version = SuperVersion {
+            mem: memtable(&[(b"new", 25)]),
+            imms: vec![
+                imm(&[(b"new", 12), (b"middle", 15)], 20),
+                imm(&[(b"middle", 2), (b"old", 5)], 10),
+            ],
+            version: Arc::default(),
+            recorder: Arc::default(),
+        };
+        let newest = [(&b"new"[..], 25), (b"middle", 15), (b"old", 5), (b"absent", 0)];
+        for since in 0..30 {
+            for (key, sequence) in newest {
+                let changed = super_version.changed_since(key, hash_key(key), since).unwrap();
+                assert_eq!(changed, sequence > since, "{key:?} since {since}");
+            }
+        }
+    }
+
+    /// Reads when its thread has hardly anything left.
+    struct LastWish {
+        cell: Arc<SuperVersionCell>,
+        tell: mpsc::Sender<(bool, bool)>,
+    }
+
+    impl Drop for LastWish {
+        fn drop(&mut self) {
+            let guard = pin();
+            let read = SeqType::for_read(SEQUENCE_MAX);
+            let found = self.cell.load(&guard).get(b"key", read).unwrap().is_some();
+            self.tell.send((HANDLE.try_with(|_| ()).is_ok(), found)).unwrap();
+        }
+    }
+
+    thread_local! {
+        static LAST_WISH: RefCell<Option<LastWish>> = const { RefCell::new(None) };
+    }
+
+    #[test]
+    fn a_destructor_of_a_thread_may_still_read() {
+        let super_version = of_memtable(&[(b"key", 1)]);
+        let cell = Arc::new(SuperVersionCell::new(super_version, Arc::new(Panics)));
+        let (tell, told) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            // The later of the two goes first.
+            LAST_WISH.set(Some(LastWish { cell, tell }));
+            drop(pin());
+        });
+        reader.join().unwrap();
+        let (has_handle, found) = told.recv().unwrap();
+        assert!(!has_handle, "nothing was tried");
+        assert!(found);
     }
 }

@@ -42,11 +42,8 @@ impl Pipeline {
         is_due: impl Fn(u32, &FamilyWriter) -> bool,
     ) -> Result<Vec<FlushTarget>> {
         self.failure.check()?;
-        let writers = (0..).zip(&state.families);
-        let ids: Vec<u32> = writers
-            .filter(|(id, w)| w.as_ref().is_some_and(|w| is_due(*id, w)))
-            .map(|(id, _)| id)
-            .collect();
+        let due = state.families.iter().filter(|(id, w)| is_due(*id, w));
+        let ids: Vec<u32> = due.map(|(id, _)| id).collect();
         let mut targets = Vec::new();
         for id in ids {
             if state.family(id)?.dirty {
@@ -60,10 +57,9 @@ impl Pipeline {
     /// Whether any of `targets` still waits for its flush.
     pub(crate) fn any_pending(&self, targets: &[FlushTarget]) -> bool {
         let state = self.state.lock();
-        targets.iter().any(|(family, id)| {
-            let writer = state.families.get(*family as usize).and_then(Option::as_ref);
-            writer.is_some_and(|w| w.pending.iter().any(|p| p.id == *id))
-        })
+        let is_target =
+            |(id, w): (u32, &FamilyWriter)| w.pending.iter().any(|p| targets.contains(&(id, p.id)));
+        state.families.all().any(is_target)
     }
 
     /// The oldest log that replay will need once memtable `flushed` is in
@@ -73,14 +69,12 @@ impl Pipeline {
         if seeded::bug("recycle-logs-of-others") {
             return state.log.number();
         }
-        let of = |(id, w): (usize, &FamilyWriter)| {
-            let skip = (id as u32 == family).then_some(flushed);
+        let of = |(id, w): (u32, &FamilyWriter)| {
+            let skip = (id == family).then_some(flushed);
             let pending = w.pending.iter().filter(|p| Some(p.id) != skip);
             pending.filter_map(|p| p.first_log).chain(w.first_log).min()
         };
-        let families = state.families.iter().enumerate();
-        let oldest = families.filter_map(|(id, w)| Some((id, w.as_ref()?))).filter_map(of).min();
-        oldest.unwrap_or(state.log.number())
+        state.families.all().filter_map(of).min().unwrap_or(state.log.number())
     }
 
     /// Whether memtable `id` of `family` may become a table before the log is
@@ -89,12 +83,11 @@ impl Pipeline {
     /// visible.
     pub(crate) fn holds_all_unflushed(&self, family: u32, id: u64) -> bool {
         let state = self.state.lock();
-        let earlier = |(other, w): (usize, &FamilyWriter)| {
-            let own = other as u32 == family;
+        let earlier = |(other, w): (u32, &FamilyWriter)| {
+            let own = other == family;
             !own && w.dirty || w.pending.iter().any(|p| !own || p.id < id)
         };
-        let families = state.families.iter().enumerate();
-        !families.filter_map(|(id, w)| Some((id, w.as_ref()?))).any(earlier)
+        !state.families.all().any(earlier)
     }
 
     /// Memtable `id` of `family` is in tables, and the manifest says so and
@@ -103,7 +96,7 @@ impl Pipeline {
     /// was dropped meanwhile). These go with a later flush.
     pub(crate) fn flushed(&self, family: u32, id: u64, log_number: u64) {
         let mut state = self.state.lock();
-        if let Ok(writer) = state.family(family) {
+        if let Some(writer) = state.families.get_mut_even_leaving(family) {
             writer.pending.retain(|p| p.id != id);
         }
         self.flush_ended(&mut state, family);
@@ -141,33 +134,14 @@ impl Pipeline {
     pub(crate) fn retire_log(&self, ends_with_log: Option<u64>) -> Result<Option<u64>> {
         let mut state = self.state.lock();
         assert!(state.closed, "nothing is written any more");
-        let mut families = state.families.iter().flatten();
         let is_done = state.log.is_untouched_last() && ends_with_log == Some(state.log.number());
-        if is_done || families.any(|w| w.dirty || !w.pending.is_empty()) {
+        let unflushed = state.families.all().any(|(_, w)| w.dirty || !w.pending.is_empty());
+        if is_done || unflushed {
             return Ok(None);
         }
         let Some(last) = self.pool.take_last()? else { return Ok(None) };
         self.rotate_to(&mut state, last)?;
         Ok(Some(state.log.number()))
-    }
-
-    /// Opens the pipeline for a family.
-    pub(crate) fn add_family(&self, id: u32, writer: FamilyWriter) {
-        let mut state = self.state.lock();
-        let index = id as usize;
-        if state.families.len() <= index {
-            state.families.resize_with(index + 1, || None);
-        }
-        state.families[index] = Some(writer);
-    }
-
-    /// Closes the pipeline for a family; its memtables are forgotten.
-    pub(crate) fn remove_family(&self, id: u32) {
-        let mut state = self.state.lock();
-        state.families[id as usize] = None;
-        self.stall.set_paced(state.is_paced());
-        drop(state);
-        self.room.notify_all();
     }
 
     /// The first memtable of a family with these tables. What its keys share

@@ -85,7 +85,7 @@ impl LastBuffer {
 
 impl State {
     pub(super) fn is_paced(&self) -> bool {
-        self.families.iter().flatten().any(|w| w.last_buffer.is_some())
+        self.families.iter().any(|(_, w)| w.last_buffer.is_some())
     }
 
     /// How long a write to these families has to wait before it goes on.

@@ -24,14 +24,13 @@ impl Pipeline {
         state.rotated = false;
         let Some(beyond) = state.logs.len().checked_sub(state.logs_wanted()) else { return };
         let Some(oldest) = state.logs.get(beyond).map(|log| log.writer.number()) else { return };
-        for id in 0..state.families.len() as u32 {
-            let holds = |first: u64| first < oldest;
-            let due = state.family(id).is_ok_and(|f| f.first_log.is_some_and(holds));
-            if due {
-                // Without memory for another memtable it stays as it is: the
-                // write at hand has its place, and the next rotation comes here.
-                let _ = self.make_room(state, id, 0);
-            }
+        let holds = |first: u64| first < oldest;
+        let due = state.families.iter().filter(|(_, f)| f.first_log.is_some_and(holds));
+        let due: Vec<u32> = due.map(|(id, _)| id).collect();
+        for id in due {
+            // Without memory for another memtable it stays as it is: the write
+            // at hand has its place, and the next rotation comes here.
+            let _ = self.make_room(state, id, 0);
         }
     }
 }
@@ -40,8 +39,8 @@ impl State {
     /// How many logs may wait: as many as all write buffers fill twice, so that
     /// families in steady use are flushed when they are full, not before.
     fn logs_wanted(&self) -> usize {
-        let families = self.families.iter().flatten();
-        let buffers: u64 = families.map(|f| f.options.write_buffer_bytes as u64).sum();
+        let families = self.families.iter();
+        let buffers: u64 = families.map(|(_, f)| f.options.write_buffer_bytes as u64).sum();
         let logs = buffers.saturating_mul(2) / self.log.capacity().max(1);
         usize::try_from(logs).unwrap_or(usize::MAX).max(LOGS_MIN)
     }

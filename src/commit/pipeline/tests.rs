@@ -10,6 +10,7 @@ use crate::commit::write::{Batch, Checked, Single, Watched};
 use crate::env::SimEnv;
 use crate::types::key::ValueType;
 use crate::version::Version;
+use crate::version::edit::FAMILIES_MAX;
 use crate::version::super_version::{Graveyard, SuperVersion};
 use crate::{WriteBatch, env::Env};
 
@@ -95,6 +96,11 @@ impl Rig {
         self.pipeline.write(&mut single, &o)
     }
 
+    fn drop_family(&self, id: u32) {
+        self.pipeline.begin_drop(id).unwrap();
+        self.pipeline.remove_family(id);
+    }
+
     fn used(&self, family: u32) -> usize {
         self.pipeline.state.lock().family(family).unwrap().mem.used()
     }
@@ -156,7 +162,7 @@ fn a_log_is_kept_while_a_write_to_a_dropped_family_is_under_way() {
         let first = stopped_write(scope, pipeline, 1, b"value");
         // Does not fit the first log any more.
         let second = stopped_write(scope, pipeline, 0, &large);
-        pipeline.remove_family(1);
+        rig.drop_family(1);
         let needed = pipeline.log_needed_without(0, flushed);
         assert_eq!(needed, pipeline.position().1, "nobody needs the first log");
         pipeline.flushed(0, flushed, needed);
@@ -201,7 +207,7 @@ fn a_batch_that_cannot_go_on_takes_no_space() {
         let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
         assert!(matches!(refused, Err(Error::WouldStall)));
     }
-    rig.pipeline.remove_family(1);
+    rig.drop_family(1);
     let refused = rig.pipeline.write(&mut Batch(&batch), &no_slowdown);
     assert!(matches!(refused, Err(Error::InvalidArgument(_))));
     assert_eq!(rig.used(0), used, "space was taken and not used");
@@ -402,7 +408,7 @@ fn a_checked_write_finds_a_dropped_family() {
     };
     rig.put(0, b"other", 10, WriteOptions::default()).unwrap();
     watch(1).unwrap();
-    rig.pipeline.remove_family(1);
+    rig.drop_family(1);
     assert!(matches!(watch(1), Err(Error::InvalidArgument(_))));
     assert!(matches!(watch(7), Err(Error::InvalidArgument(_))));
 }
@@ -432,4 +438,62 @@ fn logs_that_are_held_stay_until_they_are_released() {
     assert_eq!(logs(), parts.len(), "another holds them");
     pipeline.unhold_logs(current);
     assert_eq!(logs(), 1);
+}
+
+#[test]
+fn a_family_that_is_being_dropped_takes_no_writes_and_keeps_its_logs() {
+    let rig = Rig::new(0);
+    let pipeline = &rig.pipeline;
+    let o = WriteOptions::default();
+    rig.put(1, b"key", 10, o).unwrap();
+    let leaving = pipeline.switch_for_flush(Some(1)).unwrap();
+    let (_, first) = pipeline.position();
+    while pipeline.position().1 == first {
+        rig.put(0, b"key", 1000, o).unwrap();
+    }
+    let (family, id) = pipeline.switch_for_flush(Some(0)).unwrap()[0];
+    let last = pipeline.begin_drop(1).unwrap();
+    assert_eq!(last, pipeline.position().0);
+    assert!(matches!(rig.put(1, b"key", 10, o), Err(Error::InvalidArgument(_))));
+    assert!(pipeline.begin_drop(1).is_err());
+    assert_eq!(pipeline.switch_for_flush(None).unwrap(), [(family, id)]);
+    assert_eq!(pipeline.position().0, last);
+    // A crash would find it: its writes are needed, and come before others.
+    assert_eq!(pipeline.log_needed_without(family, id), first);
+    assert!(!pipeline.holds_all_unflushed(family, id));
+    assert!(pipeline.any_pending(&leaving));
+    pipeline.remove_family(1);
+    assert_eq!(pipeline.log_needed_without(family, id), pipeline.position().1);
+    assert!(pipeline.holds_all_unflushed(family, id));
+    assert!(!pipeline.any_pending(&leaving));
+}
+
+#[test]
+fn a_flush_that_ends_while_its_family_is_dropped_is_noticed() {
+    let rig = Rig::new(0);
+    rig.put(1, b"key", 10, WriteOptions::default()).unwrap();
+    let targets = rig.pipeline.switch_for_flush(Some(1)).unwrap();
+    rig.pipeline.begin_drop(1).unwrap();
+    rig.pipeline.flushed(1, targets[0].1, 0);
+    assert!(!rig.pipeline.any_pending(&targets));
+}
+
+#[test]
+fn a_family_with_a_large_identifier_takes_the_space_of_one() {
+    let rig = Rig::new(0);
+    let last = FAMILIES_MAX - 1;
+    for id in [last, 7, last - 1] {
+        let (options, version) = (ColumnFamilyOptions::default(), Version::default());
+        let mem = rig.pipeline.first_memtable(&options, &version).unwrap();
+        let (graveyard, recorder) = (Arc::new(Nowhere), Arc::default());
+        let view = View::new(Arc::clone(&mem), vec![], Arc::default(), graveyard, recorder);
+        rig.pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
+    }
+    for id in [0, 1, 7, last - 1, last] {
+        rig.put(id, b"key", 10, WriteOptions::default()).unwrap();
+    }
+    for id in [2, 6, 8, last - 2, last + 1, u32::MAX] {
+        assert!(rig.put(id, b"key", 10, WriteOptions::default()).is_err(), "{id}");
+    }
+    assert!(rig.pipeline.state.lock().families.open.capacity() <= 16);
 }
