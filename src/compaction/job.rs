@@ -16,6 +16,9 @@ use crate::sstable::Origin;
 use crate::types::key::SequenceNumber;
 use crate::version::{FileMeta, Version};
 
+/// A job is cut into ranges at the borders of about so many parts of each.
+const PARTS_OF_A_RANGE: u64 = 32;
+
 /// What a compaction did.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -130,12 +133,24 @@ fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -
     if pieces == 1 {
         return vec![KeyRange::default()];
     }
-    let mut keys: Vec<Box<[u8]>> =
-        plan.files().flat_map(|f| f.table().split_keys(4 * pieces)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let cut = |i: usize| keys.get(i * keys.len() / pieces).cloned();
-    let mut cuts: Vec<Box<[u8]>> = (1..pieces).filter_map(cut).collect();
+    // Parts of files by their first keys, with their sizes.
+    let part_bytes = plan.input_bytes() / (pieces as u64 * PARTS_OF_A_RANGE) + 1;
+    let parts_of = |file: &Arc<FileMeta>| {
+        let inner = file.table().split_keys((file.size / part_bytes) as usize);
+        let bytes = file.size / (inner.len() as u64 + 1);
+        let first = std::iter::once(file.smallest.user_key.as_ref().into());
+        first.chain(inner).map(move |key| (key, bytes)).collect::<Vec<(Box<[u8]>, u64)>>()
+    };
+    let mut parts: Vec<(Box<[u8]>, u64)> = plan.files().flat_map(parts_of).collect();
+    parts.sort_unstable();
+    let range_bytes = parts.iter().map(|(_, bytes)| bytes).sum::<u64>() / pieces as u64;
+    let (mut cuts, mut before) = (Vec::new(), 0);
+    for (key, bytes) in parts {
+        if before >= range_bytes * (cuts.len() as u64 + 1) && cuts.len() + 1 < pieces {
+            cuts.push(key);
+        }
+        before += bytes;
+    }
     cuts.dedup();
     let starts = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
     let ends = cuts.iter().cloned().map(Some).chain([None]);

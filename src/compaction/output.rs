@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::{Event, Events};
 use crate::sstable::format::Properties;
-use crate::sstable::{Origin, Table, TableBuilder, TableOptions, TableReadOptions};
+use crate::sstable::{Origin, Table, TableBuilder, TableOptions, TableReadOptions, WrittenTable};
 use crate::types::key::InternalKeyRef;
 use crate::util::seeded;
 use crate::version::{FileMeta, table_path};
@@ -93,6 +93,8 @@ pub(crate) struct OutputWriter<'a> {
     level: usize,
     target_bytes: u64,
     current: Option<(u64, TableBuilder)>,
+    /// The table before, which the device writes while the current one grows.
+    written: Option<(u64, WrittenTable)>,
     finished: Vec<Arc<FileMeta>>,
 }
 
@@ -113,8 +115,8 @@ impl<'a> OutputWriter<'a> {
             point_index: (family.point_index && nothing_below).then_some(POINT_INDEX_PARTS),
             block_bytes: family.block_bytes,
         };
-        let (current, finished) = (None, vec![]);
-        OutputWriter { context, options, origin, level, target_bytes, current, finished }
+        let (current, written, finished) = (None, None, vec![]);
+        OutputWriter { context, options, origin, level, target_bytes, current, written, finished }
     }
 
     /// Whether the current table is full: the next user key starts another.
@@ -150,17 +152,41 @@ impl<'a> OutputWriter<'a> {
         Ok((number, builder))
     }
 
-    /// Ends the current table, if there is one: written, synced, opened.
+    /// Ends the current table, if there is one: it is written, and the one before
+    /// it synced, which the device had this one's time for.
     pub(crate) fn cut(&mut self) -> Result<()> {
         let Some((number, builder)) = self.current.take() else {
             return Ok(());
         };
-        let made = self.end_table(number, builder);
-        made.inspect_err(|_| self.remove_unfinished(number))
+        let written = self.remove_on_error(number, builder.write_end())?;
+        let before = self.written.replace((number, written));
+        self.open(before)
     }
 
-    fn end_table(&mut self, number: u64, builder: TableBuilder) -> Result<()> {
-        let summary = builder.finish()?;
+    fn remove_on_error<T>(&self, number: u64, result: Result<T>) -> Result<T> {
+        result.inspect_err(|_| self.remove_unfinished(number))
+    }
+
+    /// Makes a written table durable and opens it.
+    fn open(&mut self, written: Option<(u64, WrittenTable)>) -> Result<()> {
+        let Some((number, table)) = written else {
+            return Ok(());
+        };
+        let meta = self.remove_on_error(number, self.sync_and_open(number, table))?;
+        self.context.events.tell(|| Event::TableCreated {
+            family: &self.origin.family_name,
+            level: self.level,
+            number,
+            path: meta.table().path(),
+            bytes: meta.size,
+            entries: meta.entries,
+        });
+        self.finished.push(Arc::new(meta));
+        Ok(())
+    }
+
+    fn sync_and_open(&self, number: u64, table: WrittenTable) -> Result<FileMeta> {
+        let summary = table.sync()?;
         let meta = FileMeta {
             number,
             size: summary.file_size,
@@ -182,16 +208,7 @@ impl<'a> OutputWriter<'a> {
         }
         // Fresh, so nobody has set it.
         let _ = meta.table.set(table);
-        self.context.events.tell(|| Event::TableCreated {
-            family: &self.origin.family_name,
-            level: self.level,
-            number,
-            path: meta.table().path(),
-            bytes: meta.size,
-            entries: meta.entries,
-        });
-        self.finished.push(Arc::new(meta));
-        Ok(())
+        Ok(meta)
     }
 
     /// Best effort: what stays is removed by the next open.
@@ -202,6 +219,8 @@ impl<'a> OutputWriter<'a> {
     /// Ends the last table; the names are durable when this returns.
     pub(crate) fn finish(mut self) -> Result<Vec<Arc<FileMeta>>> {
         self.cut()?;
+        let last = self.written.take();
+        self.open(last)?;
         if !self.finished.is_empty() && !seeded::bug("skip-dir-sync") {
             let dir = &self.context.dir;
             self.context.env.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
@@ -214,9 +233,9 @@ impl Drop for OutputWriter<'_> {
     /// A job that failed leaves no file behind; what cannot be removed now is
     /// removed at the next open.
     fn drop(&mut self) {
-        if let Some((number, _)) = self.current.take() {
-            self.remove_unfinished(number);
-        }
+        let current = self.current.take().map(|(number, _)| number);
+        let written = self.written.take().map(|(number, _)| number);
+        current.into_iter().chain(written).for_each(|number| self.remove_unfinished(number));
         self.finished.iter().for_each(|file| self.context.discard(file.number));
     }
 }

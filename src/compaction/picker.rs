@@ -2,13 +2,15 @@
 //!
 //! L0 is compacted into the base level ([`targets`]); of a deeper level that is
 //! too large, the file is pushed down that overlaps least of the next level, in
-//! proportion to its size.
+//! proportion to its size. A manual compaction merges all levels at once into
+//! the last of them: one level after the other writes most entries twice.
 //!
 //! What makes a plan safe:
 //!
-//! 1. Its inputs are closed: in neither level does a file outside the plan
-//!    share a user key with the range of the inputs, except for L0 files that
-//!    came later. So the newer versions of a key never pass below the older.
+//! 1. Its inputs are closed: in no level from the first to the output level does
+//!    a file outside the plan share a user key with the range of the inputs that
+//!    lie above it, except for L0 files that came later. So the newer versions
+//!    of a key never pass below the older.
 //! 2. No input is part of another running compaction.
 //! 3. No other running compaction writes to the output level in that range, so
 //!    that the outputs stay disjoint.
@@ -20,6 +22,7 @@
 pub(crate) mod targets;
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use targets::{level_targets, scores};
@@ -63,6 +66,8 @@ pub(crate) struct CompactionPlan {
     pub(crate) output_level: usize,
     /// Of `level` and of `output_level`.
     pub(crate) inputs: [Vec<Arc<FileMeta>>; 2],
+    /// Of the levels between the two, from the upper one down.
+    pub(crate) between: Vec<(usize, Vec<Arc<FileMeta>>)>,
     /// The files that the outputs will one day be merged with: outputs are cut
     /// so that none overlaps too many.
     pub(crate) grandparents: Vec<Arc<FileMeta>>,
@@ -74,11 +79,11 @@ pub(crate) struct CompactionPlan {
 
 impl CompactionPlan {
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<FileMeta>> + Clone {
-        self.inputs.iter().flatten()
+        self.inputs.iter().chain(self.between.iter().map(|(_, files)| files)).flatten()
     }
 
     pub(crate) fn input_bytes(&self) -> u64 {
-        bytes(&self.inputs[0]).saturating_add(bytes(&self.inputs[1]))
+        bytes(self.files())
     }
 
     /// Marks the inputs as taken, or gives them back.
@@ -96,7 +101,8 @@ impl CompactionPlan {
     /// in again one level below), and moves the compaction pointer on.
     pub(crate) fn edit(&self, family: u32) -> FamilyEdit {
         let mut edit = FamilyEdit::new(family);
-        for (level, files) in [self.level, self.output_level].into_iter().zip(&self.inputs) {
+        let outer = [self.level, self.output_level].into_iter().zip(&self.inputs);
+        for (level, files) in outer.chain(self.between.iter().map(|(l, files)| (*l, files))) {
             edit.deleted.extend(files.iter().map(|f| (level, f.number)));
         }
         if self.trivial_move {
@@ -144,33 +150,46 @@ pub(crate) enum RangePick {
     Plan(Box<CompactionPlan>),
 }
 
-/// A compaction of all files of `level` with keys between the bounds (both
-/// included; `None` is unbounded) into the level below, from L0 into the base.
-/// Files of the last level are rewritten in place.
+/// A compaction of all files of `levels` with keys between the bounds (both
+/// included; `None` is unbounded) into the last of these levels. If that is the
+/// only one, its files are rewritten in place; else it is nothing that it alone
+/// has some.
 pub(crate) fn pick_range(
     version: &Version,
     options: &ColumnFamilyOptions,
     in_flight: &[InFlight],
-    level: usize,
+    levels: RangeInclusive<usize>,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
 ) -> RangePick {
     let picker = Picker { version, options, in_flight };
-    let mut files = version.overlapping(level, lower, upper);
-    if files.is_empty() {
+    let (first, output_level) = levels.into_inner();
+    let mut upper_levels = first..output_level.max(first + 1);
+    let Some(level) = upper_levels.find(|level| version.overlaps(*level, lower, upper)) else {
         return RangePick::Nothing;
-    }
-    let output_level = match level {
-        0 => level_targets(version, options).base,
-        _ => (level + 1).min(LAST),
     };
+    let mut files = version.overlapping(level, lower, upper);
     if level == 0 {
         if version.files(0).iter().any(|f| f.is_being_compacted()) {
             return RangePick::Busy;
         }
         files = picker.level0_closure(files);
     }
-    match picker.plan(level, output_level, files, Reason::Manual) {
+    let mut between = Vec::new();
+    let (mut least, mut most) = key_range(&files);
+    least = lower.map_or(least, |lower| least.min(lower));
+    most = upper.map_or(most, |upper| most.max(upper));
+    for level in upper_levels {
+        // The range grows on the way down: all that a file lies on comes along.
+        let (from, to) = (lower.and(Some(least)), upper.and(Some(most)));
+        let found = version.files(level).iter().filter(|f| f.overlaps(from, to));
+        if found.clone().next().is_some() {
+            let (smallest, largest) = key_range(found.clone());
+            (least, most) = (least.min(smallest), most.max(largest));
+            between.push((level, found.cloned().collect()));
+        }
+    }
+    match picker.plan(level, output_level, files, between, Reason::Manual) {
         Some(plan) => RangePick::Plan(Box::new(plan)),
         None => RangePick::Busy,
     }
@@ -190,7 +209,7 @@ impl Picker<'_> {
         if files.iter().any(|f| f.is_being_compacted()) {
             return None;
         }
-        let plan = |files| self.plan(0, base, files, Reason::Level0Files);
+        let plan = |files| self.plan(0, base, files, vec![], Reason::Level0Files);
         plan(files.to_vec()).or_else(|| plan(self.level0_closure(vec![Arc::clone(files.last()?)])))
     }
 
@@ -220,7 +239,7 @@ impl Picker<'_> {
         });
         order.into_iter().find_map(|at| {
             let file = Arc::clone(&files[at]);
-            self.plan(level, level + 1, vec![file], Reason::LevelBytes)
+            self.plan(level, level + 1, vec![file], vec![], Reason::LevelBytes)
         })
     }
 
@@ -242,27 +261,38 @@ impl Picker<'_> {
     }
 
     /// The compaction that begins with `files` of `level`, or `None` if it
-    /// would meet one that is running. `files` of L0 are closed already.
+    /// would meet one that is running. `files` of L0 are closed already, and
+    /// `between` holds all that the levels above it lie on.
     fn plan(
         &self,
         level: usize,
         output_level: usize,
         files: Vec<Arc<FileMeta>>,
+        between: Vec<(usize, Vec<Arc<FileMeta>>)>,
         reason: Reason,
     ) -> Option<CompactionPlan> {
         let inputs = if level == output_level {
             [files, vec![]]
         } else {
-            let (lower, upper) = key_range(&files);
+            let (lower, upper) =
+                key_range(files.iter().chain(between.iter().flat_map(|(_, files)| files)));
             let below = self.version.overlapping(output_level, Some(lower), Some(upper));
-            self.widen(level, output_level, [files, below])
+            match &between[..] {
+                [] => self.widen(level, output_level, [files, below]),
+                _ => [files, below],
+            }
         };
-        if inputs.iter().flatten().any(|f| f.is_being_compacted()) {
+        let all = inputs.iter().chain(between.iter().map(|(_, files)| files)).flatten();
+        if all.clone().any(|f| f.is_being_compacted()) {
             return None;
         }
-        let (lower, upper) = key_range(inputs.iter().flatten());
+        let (lower, upper) = key_range(all);
+        // What is written into a level in between would be newer than what is
+        // read from it.
+        let written = level.saturating_add(1).min(output_level)..=output_level;
         let meets = |other: &InFlight| {
-            other.output_level == output_level && *other.lower <= *upper && *other.upper >= *lower
+            let in_range = *other.lower <= *upper && *other.upper >= *lower;
+            written.contains(&other.output_level) && in_range
         };
         if self.in_flight.iter().any(meets) {
             return None;
@@ -272,11 +302,13 @@ impl Picker<'_> {
             (output_level + 1..LEVELS).map(deeper).find(|f| !f.is_empty()).unwrap_or_default();
         // No deeper level has a file in the range of the inputs.
         let bottommost = grandparents.is_empty();
-        let trivial_move = self.is_trivial(level, output_level, &inputs, bottommost);
+        let trivial_move =
+            between.is_empty() && self.is_trivial(level, output_level, &inputs, bottommost);
         Some(CompactionPlan {
             level,
             output_level,
             inputs,
+            between,
             grandparents,
             trivial_move,
             score: 0.0,
@@ -354,8 +386,8 @@ impl Picker<'_> {
     }
 }
 
-fn bytes(files: &[Arc<FileMeta>]) -> u64 {
-    files.iter().fold(0, |sum, f| sum.saturating_add(f.size))
+fn bytes<'a>(files: impl IntoIterator<Item = &'a Arc<FileMeta>>) -> u64 {
+    files.into_iter().fold(0, |sum, f| sum.saturating_add(f.size))
 }
 
 /// The smallest and the largest user key of some files (of none: the empty key).

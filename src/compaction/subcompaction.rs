@@ -45,9 +45,8 @@ fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
     } else {
         runs.push(level(&plan.inputs[0]));
     }
-    if !plan.inputs[1].is_empty() {
-        runs.push(level(&plan.inputs[1]));
-    }
+    let below = plan.between.iter().map(|(_, files)| files).chain([&plan.inputs[1]]);
+    runs.extend(below.filter(|files| !files.is_empty()).map(|files| level(files)));
     runs
 }
 

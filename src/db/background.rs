@@ -4,6 +4,7 @@
 //! if its generation has not moved since before they looked: whoever makes work
 //! moves it first. The same counter wakes those who wait for work to end.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -372,7 +373,7 @@ impl Core {
         !state.flushing && state.running.is_empty() && state.manual == 0
     }
 
-    /// Compacts `lower..=upper` of a family level by level, on this thread.
+    /// Compacts `lower..=upper` of a family into its deepest level, on this thread.
     pub(crate) fn compact_range(
         &self,
         family: &Family,
@@ -393,10 +394,8 @@ impl Core {
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
     ) -> Result<()> {
-        let deepest = family.view().version().occupied_levels().max().unwrap_or(0);
-        for level in 0..deepest.clamp(1, LAST) {
-            self.compact_level(family, level, lower, upper)?;
-        }
+        let deepest = family.view().version().occupied_levels().max().filter(|level| *level > 0);
+        self.compact_through(family, 0..=deepest.unwrap_or(LAST), lower, upper)?;
         // Versions and tombstones that a snapshot kept at the bottom go only
         // when the bottom itself is rewritten.
         let version = family.view().version();
@@ -404,22 +403,22 @@ impl Core {
             let properties = file.table().properties();
             properties.has_versions || properties.has_deletes()
         });
-        if stale { self.compact_level(family, LAST, lower, upper) } else { Ok(()) }
+        if stale { self.compact_through(family, LAST..=LAST, lower, upper) } else { Ok(()) }
     }
 
-    /// Compacts the files of one level in a range into the next (the last one
-    /// in place), once nothing else is at work on them.
-    fn compact_level(
+    /// Compacts the files of some levels in a range into the last of these, once
+    /// nothing else is at work on them.
+    fn compact_through(
         &self,
         family: &Family,
-        level: usize,
+        levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
     ) -> Result<()> {
         loop {
             self.context.check_cancelled()?;
             let seen = self.scheduler.generation();
-            match self.pick_manual(family, level, lower, upper) {
+            match self.pick_manual(family, levels.clone(), lower, upper) {
                 None => return Ok(()),
                 Some(Some((plan, version))) => {
                     return self.guarded(|core| core.run_plan(family, &plan, &version));
@@ -438,7 +437,7 @@ impl Core {
     fn pick_manual(
         &self,
         family: &Family,
-        level: usize,
+        levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
     ) -> Option<Option<(CompactionPlan, Arc<Version>)>> {
@@ -446,7 +445,7 @@ impl Core {
         let state = versions.family(family.id())?;
         let in_flight = self.in_flight(family.id());
         let options = family.options();
-        match picker::pick_range(&state.current, options, &in_flight, level, lower, upper) {
+        match picker::pick_range(&state.current, options, &in_flight, levels, lower, upper) {
             RangePick::Nothing => None,
             RangePick::Busy => Some(None),
             RangePick::Plan(plan) => {

@@ -517,6 +517,13 @@ impl WritableFile for FaultFile {
         self.inner.len()
     }
 
+    fn begin_sync(&mut self) -> io::Result<()> {
+        self.check()?;
+        let result = self.inner.begin_sync();
+        self.failed = result.is_err();
+        result
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.check()?;
         let result = self.faults.run(Call::Sync, &self.path, || self.inner.sync());

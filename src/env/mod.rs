@@ -182,6 +182,11 @@ pub trait WritableFile: Debug + Send {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Writes out what is buffered and has the device begin with it, without
+    /// waiting: a [`sync`](Self::sync) that comes later waits less (a hint).
+    fn begin_sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     /// Writes out what is buffered and makes the contents durable.
     fn sync(&mut self) -> io::Result<()>;
     /// Writes out, cuts the file to its length, makes it durable and closes it.

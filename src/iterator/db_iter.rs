@@ -312,6 +312,10 @@ impl MergedIter {
     fn next(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("next on an iterator that is not valid"),
+            Position::OnEntry if self.runs.is_only_version() => {
+                self.runs.next()?;
+                return self.find_forward(false);
+            }
             Position::OnEntry => self.skip_key()?,
             Position::Backward { key, .. } => {
                 self.skip.clear();

@@ -146,6 +146,12 @@ impl LevelIter {
         if self.valid() { Ok(()) } else { self.skip_backward() }
     }
 
+    /// As [`TableIter::is_only_version`]: no key spans two tables.
+    #[inline]
+    pub(crate) fn is_only_version(&self) -> bool {
+        self.current().is_only_version()
+    }
+
     /// As [`TableIter::prefetch_next`].
     #[inline]
     pub(crate) fn prefetch_next(&self) {

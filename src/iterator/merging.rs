@@ -213,6 +213,14 @@ impl<I: InternalIterator> InternalIterator for MergingIter<I> {
         self.step(Direction::Forward, I::next_key)
     }
 
+    /// Forward: whether no entry after this one can have its user key.
+    #[inline]
+    fn is_only_version(&self) -> bool {
+        let head = self.head();
+        self.order.get(1).is_none_or(|second| second.head != head)
+            && self.runs[self.current()].is_only_version()
+    }
+
     #[inline]
     fn prev(&mut self) -> Result<()> {
         self.step(Direction::Backward, I::prev)

@@ -47,6 +47,10 @@ pub(crate) trait InternalIterator {
     fn next_key(&mut self) -> Result<()> {
         self.next()
     }
+    /// Whether the entry is known to be alone with its user key in this run.
+    fn is_only_version(&self) -> bool {
+        false
+    }
     /// Starts fetching what a step forward reads. Worth it where other runs are
     /// read before that step; alone, the hardware sees where a run goes.
     fn prefetch_next(&self) {}
@@ -140,6 +144,11 @@ impl InternalIterator for RunIter {
     #[inline]
     fn prefetch_next(&self) {
         each_run!(self, run => run.prefetch_next(), run.prefetch_next());
+    }
+
+    #[inline]
+    fn is_only_version(&self) -> bool {
+        each_run!(self, _run => false, _run.is_only_version())
     }
 
     #[inline]

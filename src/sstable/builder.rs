@@ -70,6 +70,22 @@ pub(crate) struct TableSummary {
     pub(crate) meta_checksum: u32,
 }
 
+/// A table that is complete but not durable.
+#[derive(Debug)]
+pub(crate) struct WrittenTable {
+    file: Box<dyn WritableFile>,
+    path: PathBuf,
+    summary: TableSummary,
+}
+
+impl WrittenTable {
+    /// Makes it durable (its name is not, before the directory is synced).
+    pub(crate) fn sync(self) -> Result<TableSummary> {
+        self.file.finish().map_err(|e| Error::io("finish", &self.path, e))?;
+        Ok(self.summary)
+    }
+}
+
 /// Writes one table.
 #[derive(Debug)]
 pub(crate) struct TableBuilder {
@@ -228,12 +244,18 @@ impl TableBuilder {
         self.file.len() + (block + filter + self.index.encoded_len()) as u64
     }
 
-    /// Writes filter, properties, index and footer, and makes the file
-    /// durable (its name is not, before the directory is synced).
+    /// [`write_end`](Self::write_end) and [`sync`](WrittenTable::sync).
+    #[cfg(test)]
+    pub(crate) fn finish(self) -> Result<TableSummary> {
+        self.write_end()?.sync()
+    }
+
+    /// Writes filter, properties, index and footer. Nothing is durable yet, but
+    /// the device has begun with it.
     ///
     /// # Panics
     /// If no entry was added: an empty table has no smallest key.
-    pub(crate) fn finish(mut self) -> Result<TableSummary> {
+    pub(crate) fn write_end(mut self) -> Result<WrittenTable> {
         assert!(self.properties.entries > 0, "a table holds at least one entry");
         self.flush_block()?;
         self.index_pending(None)?;
@@ -262,9 +284,9 @@ impl TableBuilder {
         let (footer, bytes) = Footer::encode((meta_handle, &meta_index), (index_handle, &index));
         self.write(&bytes)?;
         let file_size = self.file.len();
-        self.file.finish().map_err(|e| Error::io("finish", &self.path, e))?;
+        self.file.begin_sync().map_err(|e| Error::io("write", &self.path, e))?;
         let p = self.properties;
-        Ok(TableSummary {
+        let summary = TableSummary {
             file_size,
             entries: p.entries,
             deletes: p.deletes,
@@ -273,7 +295,8 @@ impl TableBuilder {
             smallest_seq: p.smallest_seq,
             largest_seq: p.largest_seq,
             meta_checksum: footer.checksum,
-        })
+        };
+        Ok(WrittenTable { file: self.file, path: self.path, summary })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<BlockHandle> {

@@ -49,6 +49,8 @@ pub(crate) struct TableIter {
     /// The block that `locate` found.
     located: usize,
     table: Arc<Table>,
+    /// Whether two entries of the table may have the same user key.
+    has_versions: bool,
     fill_cache: bool,
     /// Bytes asked of the device ahead of a walk: at first, and at most.
     read_ahead_len: (usize, usize),
@@ -72,6 +74,7 @@ impl TableIter {
             seq_type: SeqType::default(),
             held: NO_BLOCK,
             located: NO_BLOCK,
+            has_versions: table.properties().has_versions,
             table,
             fill_cache,
             read_ahead_len: (READ_AHEAD_FIRST, READ_AHEAD_LEN),
@@ -174,6 +177,12 @@ impl TableIter {
             Some(at) => self.enter(at),
             None => self.prev_block(),
         }
+    }
+
+    /// Whether the entry is known to be alone with its user key in this table.
+    #[inline]
+    pub(crate) fn is_only_version(&self) -> bool {
+        !self.has_versions
     }
 
     /// Starts fetching what a step forward reads.

@@ -23,7 +23,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builder::{TableBuilder, TableOptions};
+pub(crate) use builder::{TableBuilder, TableOptions, WrittenTable};
 pub(crate) use format::Origin;
 pub(crate) use iterator::TableIter;
 pub(crate) use reader::{Table, TableReadOptions, TableValue};

@@ -81,13 +81,11 @@ fn numbers(files: &[Arc<FileMeta>]) -> String {
 }
 
 fn describe(plan: &CompactionPlan) -> String {
-    let mut out = format!(
-        "L{}[{}] + L{}[{}]",
-        plan.level,
-        numbers(&plan.inputs[0]),
-        plan.output_level,
-        numbers(&plan.inputs[1])
-    );
+    let mut out = format!("L{}[{}]", plan.level, numbers(&plan.inputs[0]));
+    let below = (plan.output_level, plan.inputs[1].clone());
+    for (level, files) in plan.between.iter().chain([&below]) {
+        out += &format!(" + L{level}[{}]", numbers(files));
+    }
     let bottommost = plan.grandparents.is_empty();
     if !bottommost {
         out += &format!(" over [{}]", numbers(&plan.grandparents));
@@ -266,28 +264,39 @@ fn debt_is_what_is_above_the_targets() {
 }
 
 #[test]
-fn a_range_is_compacted_level_by_level() {
+fn a_range_is_compacted_through_all_its_levels() {
     let text = "L0 1:a-c:9 2:c-e:9 3:x-z:9
-                L5 4:a-b:9 5:k-m:9* 6:n-p:9d
-                L6 7:a-d:9 8:n-z:700";
+                L4 10:g-h:9
+                L5 4:a-b:9 5:k-m:9* 6:n-p:9d 11:e-f:9
+                L6 7:a-d:9 8:n-z:700 12:f-f:9";
     let version = tree(text);
-    let pick = |level, lower: &str, upper: &str| {
+    let pick_beside = |running: &str, levels, lower: &str, upper: &str| {
         let (lower, upper) = (Some(lower.as_bytes()), Some(upper.as_bytes()));
-        match pick_range(&version, &options(), &[], level, lower, upper) {
+        match pick_range(&version, &options(), &self::running(running), levels, lower, upper) {
             RangePick::Nothing => "nothing".into(),
             RangePick::Busy => "busy".into(),
             RangePick::Plan(plan) => describe(&plan),
         }
     };
-    assert_eq!(pick(0, "d", "d"), "L0[1,2] + L5[4] over [7]");
-    assert_eq!(pick(0, "f", "g"), "nothing");
-    assert_eq!(pick(5, "n", "n"), "L5[6] + L6[8] bottom");
-    assert_eq!(pick(5, "l", "n"), "busy");
-    assert_eq!(pick(6, "a", "z"), "L6[7,8] + L6[] bottom");
-    assert_eq!(pick(3, "a", "z"), "nothing");
-    let all = |level| pick_range(&version, &options(), &[], level, None, None);
-    assert!(matches!(all(0), RangePick::Busy));
-    assert!(matches!(all(6), RangePick::Plan(_)));
+    let pick = |levels, lower: &str, upper: &str| pick_beside("", levels, lower, upper);
+    assert_eq!(pick(0..=5, "d", "d"), "L0[1,2] + L5[4,11] over [7,12]");
+    // 1 comes along with 2, 11 lies below 2, and 12 below 11.
+    assert_eq!(pick(0..=6, "d", "d"), "L0[1,2] + L5[4,11] + L6[7,12] bottom");
+    assert_eq!(pick(0..=6, "d", "g"), "L0[1,2] + L4[10] + L5[4,11] + L6[7,12] bottom");
+    assert_eq!(pick(0..=6, "f", "g"), "L4[10] + L5[11] + L6[12] bottom");
+    assert_eq!(pick(0..=6, "i", "j"), "nothing");
+    assert_eq!(pick(1..=6, "d", "d"), "nothing", "only the last level has some");
+    assert_eq!(pick(5..=6, "n", "n"), "L5[6] + L6[8] bottom");
+    assert_eq!(pick(5..=6, "l", "n"), "busy");
+    assert_eq!(pick(6..=6, "a", "z"), "L6[7,8,12] + L6[] bottom");
+    assert_eq!(pick(3..=4, "a", "f"), "nothing");
+    // What others write into a level on the way would be newer than what is read.
+    assert_eq!(pick_beside("running L6 f-f", 0..=6, "d", "d"), "busy");
+    assert_eq!(pick_beside("running L5 c-c", 0..=6, "d", "d"), "busy");
+    assert_eq!(pick_beside("running L5 n-n", 0..=6, "d", "d"), pick(0..=6, "d", "d"));
+    let all = |levels| pick_range(&version, &options(), &[], levels, None, None);
+    assert!(matches!(all(0..=6), RangePick::Busy));
+    assert!(matches!(all(6..=6), RangePick::Plan(_)));
 }
 
 #[test]
