@@ -83,7 +83,9 @@ pub enum Event<'a> {
         /// Why it failed, if it did.
         error: Option<&'a Error>,
     },
-    /// From now on writers are slowed: background work has fallen behind.
+    /// From now on writers are slowed: background work has fallen behind. Told by
+    /// whichever thread notices, as is the end: of two in quick succession the
+    /// later may be told first.
     #[non_exhaustive]
     StallBegin,
     /// Writers are no longer slowed.

@@ -364,6 +364,34 @@ fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
     }
 }
 
+#[test]
+fn a_flush_beside_a_drop_returns_when_one_or_the_other_is_durable() {
+    let sim = SimEnv::new();
+    let env = Arc::new(FaultEnv::new(sim.clone()));
+    let db = Db::open(PATH, &small_options(env.clone())).unwrap();
+    let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    gone.put_opt("key", "value", &WriteOptions::default().disable_wal(true)).unwrap();
+    let (flusher, crashed, (tell, told)) = (db.clone(), sim.clone(), mpsc::channel());
+    let (images, image) = mpsc::channel();
+    env.before(Call::Append, "MANIFEST", 1, move || {
+        std::thread::spawn(move || {
+            flusher.flush().unwrap();
+            seeds(0, 10)
+                .into_iter()
+                .for_each(|seed| images.send((seed, crashed.crash(seed))).unwrap());
+            tell.send(()).unwrap();
+        });
+        // It should not return before the drop goes on; give it the time to.
+        let _ = told.recv_timeout(std::time::Duration::from_millis(100));
+    });
+    db.drop_column_family("gone").unwrap();
+    for (seed, image) in image {
+        let db = Db::open(PATH, &options(&image)).unwrap();
+        let found = db.column_family("gone").map(|gone| gone.contains_key("key").unwrap());
+        assert_ne!(found, Some(false), "AIDB_SEED={seed}: flushed, and lost");
+    }
+}
+
 // ---- what recovery finds ------------------------------------------------------
 
 fn manifest(env: &SimEnv) -> PathBuf {

@@ -299,6 +299,8 @@ impl Pipeline {
             return Ok(self.visible());
         }
         if o.no_slowdown && self.stall.active() {
+            // After a failure nobody catches up.
+            self.failure.check()?;
             return Err(Error::WouldStall);
         }
         let timer = self.recorder.start(Operation::Write);

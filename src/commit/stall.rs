@@ -89,8 +89,15 @@ impl Stall {
         self.paced.load(Ordering::Relaxed) != UNPACED
     }
 
+    /// All who set it hold the commit lock, but for the one who [ends](Self::end)
+    /// it all.
     pub(crate) fn set_paced(&self, paced: bool) {
-        self.paced.store(if paced { PACED } else { UNPACED }, Ordering::Relaxed);
+        match (paced, self.paced.load(Ordering::Relaxed)) {
+            (false, _) => self.paced.store(UNPACED, Ordering::Relaxed),
+            (true, UNPACED) => self.paced.store(PACED, Ordering::Relaxed),
+            // Whoever has to wait already, still does.
+            (true, _) => {}
+        }
     }
 
     /// The same, and somebody has to wait for it.

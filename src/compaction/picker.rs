@@ -153,7 +153,8 @@ pub(crate) enum RangePick {
 /// A compaction of all files of `levels` with keys between the bounds (both
 /// included; `None` is unbounded) into the last of these levels. If that is the
 /// only one, its files are rewritten in place; else it is nothing that it alone
-/// has some.
+/// has some. L0 cannot be rewritten, and L0 goes to the deepest level that has
+/// files, or below: further up, the base would not be where it is.
 pub(crate) fn pick_range(
     version: &Version,
     options: &ColumnFamilyOptions,
@@ -164,6 +165,7 @@ pub(crate) fn pick_range(
 ) -> RangePick {
     let picker = Picker { version, options, in_flight };
     let (first, output_level) = levels.into_inner();
+    debug_assert!(output_level > 0, "files of L0 have an order of their own");
     let mut upper_levels = first..output_level.max(first + 1);
     let Some(level) = upper_levels.find(|level| version.overlaps(*level, lower, upper)) else {
         return RangePick::Nothing;
@@ -277,10 +279,10 @@ impl Picker<'_> {
             let (lower, upper) =
                 key_range(files.iter().chain(between.iter().flat_map(|(_, files)| files)));
             let below = self.version.overlapping(output_level, Some(lower), Some(upper));
-            match &between[..] {
-                [] => self.widen(level, output_level, [files, below]),
-                _ => [files, below],
-            }
+            let inputs = [files, below];
+            // Further files of the level may lie on files of those in between.
+            let adjacent = output_level == level + 1;
+            if adjacent { self.widen(level, output_level, inputs) } else { inputs }
         };
         let all = inputs.iter().chain(between.iter().map(|(_, files)| files)).flatten();
         if all.clone().any(|f| f.is_being_compacted()) {

@@ -246,10 +246,16 @@ impl Core {
         }
     }
 
-    /// Flushes what the memtables (of one family, or all) hold now.
+    /// Flushes what the memtables (of one family, or all) hold now. What a family
+    /// holds that is being dropped is durable when the drop is: it goes with it.
     pub(crate) fn flush(&self, only: Option<u32>) -> Result<()> {
-        let targets = self.pipeline()?.switch_for_flush(only)?;
-        self.wait_flushed(&targets)
+        let pipeline = self.pipeline()?;
+        let targets = pipeline.switch_for_flush(only)?;
+        self.wait_flushed(&targets)?;
+        self.scheduler.wait_until(|| {
+            self.failure.check()?;
+            Ok(!pipeline.is_dropping(only))
+        })
     }
 
     fn wait_flushed(&self, targets: &[FlushTarget]) -> Result<()> {

@@ -63,9 +63,10 @@ fn begin_writeback(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
         let answer = unsafe { libc::sync_file_range(fd, offset as i64, len as i64, flags) };
         if answer != 0 {
             let error = io::Error::last_os_error();
-            let lost = [libc::EIO, libc::ENOSPC, libc::EDQUOT];
-            // Others say that the system does not do this: a sync does it all.
-            if error.raw_os_error().is_some_and(|code| lost.contains(&code)) {
+            // The system does not do this, or not here: a sync does it all. What
+            // else there is may be said only once.
+            let refused = [libc::ENOSYS, libc::EINVAL, libc::ESPIPE, libc::EOPNOTSUPP, libc::EPERM];
+            if !error.raw_os_error().is_some_and(|code| refused.contains(&code)) {
                 return Err(error);
             }
         }

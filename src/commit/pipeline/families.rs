@@ -63,6 +63,11 @@ impl Families {
         self.open.iter().chain(&self.leaving).map(|(id, writer)| (*id, writer))
     }
 
+    /// Whether it (or any, if none is named) is being dropped.
+    fn is_leaving(&self, only: Option<u32>) -> bool {
+        self.leaving.as_ref().is_some_and(|(id, _)| only.is_none_or(|only| only == *id))
+    }
+
     fn add(&mut self, id: u32, writer: FamilyWriter) {
         match self.search(id) {
             Ok(_) => unreachable!("identifiers are never used again"),
@@ -103,6 +108,12 @@ impl Pipeline {
         // Whoever waits for room in it is to hear that there is none.
         self.room.notify_all();
         Ok(last)
+    }
+
+    /// Whether the family (or any, if none is named) is being dropped: until that
+    /// is durable, what was written to it is not flushed.
+    pub(crate) fn is_dropping(&self, only: Option<u32>) -> bool {
+        self.state.lock().families.is_leaving(only)
     }
 
     /// The family is dropped; its memtables are forgotten.

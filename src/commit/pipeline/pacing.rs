@@ -136,10 +136,11 @@ impl Pipeline {
         }
         let mut state = self.state.lock();
         let delay = state.delay(totals).min(SLEEP_MAX);
-        if delay < SLEEP_MIN {
+        if delay < SLEEP_MIN || state.closed {
             return Ok(());
         }
         if no_slowdown {
+            self.failure.check()?;
             return Err(Error::WouldStall);
         }
         self.stall.set_paced_by_delays();

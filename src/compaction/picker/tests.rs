@@ -300,6 +300,20 @@ fn a_range_is_compacted_through_all_its_levels() {
 }
 
 #[test]
+fn a_plan_that_skips_levels_takes_in_no_file_that_lies_on_them() {
+    let version = tree("L4 1:a-c:9 2:e-g:9\n L5 3:f-f:9\n L6 4:b-h:9");
+    let pick = |upper: &str| {
+        let upper = Some(upper.as_bytes());
+        match pick_range(&version, &options(), &[], 0..=6, Some(b"a"), upper) {
+            RangePick::Plan(plan) => describe(&plan),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(pick("c"), "L4[1] + L6[4] bottom");
+    assert_eq!(pick("e"), "L4[1,2] + L5[3] + L6[4] bottom");
+}
+
+#[test]
 fn a_plan_knows_its_edit_and_its_range() {
     let version = tree("L5 1:b-c:160\n L6 4:x-z:700");
     let plan = pick(&version, &options(), &[], &Default::default()).unwrap();
@@ -387,13 +401,15 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Flushes arrive, up to three compactions run at once and end in any
-    /// order; no read goes wrong, and the tree comes to rest in its targets.
+    /// Flushes arrive, up to three compactions run at once, some of them of a
+    /// range by hand, and end in any order; no read goes wrong, and the tree
+    /// comes to rest in its targets.
     #[test]
     fn picking_terminates_and_keeps_reads_right(
         flushes in prop::collection::vec(
             (0u32..600, 1u32..20, prop::collection::vec(0u32..20, 1..30)), 1..80),
         order in prop::collection::vec(0usize..4, 64),
+        ranges in prop::collection::vec((0u32..900, 0u32..300), 64),
         multiplier in 2u32..5,
     ) {
         let options = options().level_base_bytes(8 * MIB).target_file_bytes(2 * MIB);
@@ -412,6 +428,18 @@ proptest! {
             if running.len() < 3 && (turn != 0 || running.is_empty()) {
                 let in_flight: Vec<InFlight> = running.iter().map(|p| p.in_flight()).collect();
                 plan = pick(&model.version, &options, &in_flight, &Default::default());
+                if turn == 1 && flush.is_some() {
+                    let (low, len) = ranges[step % ranges.len()];
+                    let (low, high) = (format!("{low:05}"), format!("{:05}", low + len));
+                    let (low, high) = (Some(low.as_bytes()), Some(high.as_bytes()));
+                    let deepest = model.version.occupied_levels().max().filter(|l| *l > 0);
+                    let levels = 0..=deepest.unwrap_or(LAST);
+                    let picked =
+                        pick_range(&model.version, &options, &in_flight, levels, low, high);
+                    if let RangePick::Plan(by_hand) = picked {
+                        plan = Some(*by_hand);
+                    }
+                }
             }
             if let Some(plan) = plan {
                 plan.mark(true);
