@@ -4,8 +4,9 @@
 //! The background publishes a price in nanoseconds a KiB. A writer pays it for
 //! the bytes it writes; what is owed gathers in one counter until it is worth a
 //! sleep, so that small writes do not each sleep for less than a timer can
-//! resolve. In the common case the price is 0 and a write costs one relaxed
-//! load.
+//! resolve. In the common case the price is 0 and no family fills its last
+//! buffer (what that means, `pipeline::pacing` says): a write costs two relaxed
+//! loads.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
