@@ -12,8 +12,8 @@
 //!    lie above it, except for L0 files that came later. So the newer versions
 //!    of a key never pass below the older.
 //! 2. No input is part of another running compaction.
-//! 3. No other running compaction writes to the output level in that range, so
-//!    that the outputs stay disjoint.
+//! 3. No other running compaction writes in that range to the output level, so
+//!    that the outputs stay disjoint, or to a level on the way there.
 //! 4. At most one compaction reads L0 at a time.
 //!
 //! A plan is made, marked and registered ([`CompactionPlan::mark`],
