@@ -177,7 +177,11 @@ fn check(common: &Common, json: bool, out: &mut impl Write) -> Result<(), Failur
         report.findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
     }
     if !report.findings.is_empty() {
-        return Err(Failure::Data(format!("{} findings", report.findings.len())));
+        let what = match report.findings.len() {
+            1 => "1 finding".into(),
+            n => format!("{n} findings"),
+        };
+        return Err(Failure::Data(what));
     }
     if json {
         return Ok(());
