@@ -184,7 +184,7 @@ fn hand_over() {
     for _ in 0..WRITES {
         model.flush();
     }
-    assert_eq!(model.views[0].immutables(), 0);
+    assert!(model.views[0].oldest_immutable().is_none());
     model.read_to(WRITES);
 }
 
