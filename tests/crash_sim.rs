@@ -94,10 +94,10 @@ impl Workload {
 }
 
 fn write(db: &Db, other: &ColumnFamily, oracle: &mut Oracle, commit: Commit, sync: bool) {
-    let number = oracle.next_number();
+    let by_transaction = oracle::by_transaction(oracle.next_number());
     oracle.begin(commit.clone());
     let options = WriteOptions::default().sync(sync);
-    oracle::write(db, &[&**db, other], &commit, number, &options).unwrap();
+    oracle::write(db, &[&**db, other], &commit, by_transaction, &options).unwrap();
     oracle.acknowledge();
     if sync {
         oracle.sync();
@@ -350,9 +350,9 @@ impl Step {
             Step::Unlogged => {
                 let commit = vec![put(0, 10)];
                 let options = WriteOptions::default().disable_wal(true);
-                let number = oracle.next_number();
+                let by_transaction = oracle::by_transaction(oracle.next_number());
                 oracle.begin(commit.clone());
-                oracle::write(db, &[&**db, other], &commit, number, &options).unwrap();
+                oracle::write(db, &[&**db, other], &commit, by_transaction, &options).unwrap();
                 db.flush().unwrap();
                 oracle.acknowledge();
                 oracle.sync();

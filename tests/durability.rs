@@ -13,7 +13,8 @@ use std::sync::{Arc, mpsc};
 
 use aidb::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
 use aidb::{
-    ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyOptions, Db, Error, ErrorKind, Options, WalRecovery, WriteBatch,
+    WriteOptions,
 };
 use common::{Rng, files, seeds, small_options};
 
@@ -336,12 +337,18 @@ fn a_close_on_a_full_disk_loses_nothing() {
 
 // ---- what a dropped family takes with it ---------------------------------------
 
-#[test]
-fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
+/// A database with a family that is to be dropped.
+fn with_gone() -> (SimEnv, Arc<FaultEnv<SimEnv>>, Db, ColumnFamily) {
     let sim = SimEnv::new();
     let env = Arc::new(FaultEnv::new(sim.clone()));
     let db = Db::open(PATH, &small_options(env.clone())).unwrap();
     let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    (sim, env, db, gone)
+}
+
+#[test]
+fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
+    let (sim, env, db, gone) = with_gone();
     let both = move |db: &Db, key: &str| {
         let mut batch = WriteBatch::new();
         batch.put(key, "value");
@@ -366,10 +373,7 @@ fn a_drop_survives_no_power_cut_that_a_write_before_it_does_not() {
 
 #[test]
 fn a_flush_beside_a_drop_returns_when_one_or_the_other_is_durable() {
-    let sim = SimEnv::new();
-    let env = Arc::new(FaultEnv::new(sim.clone()));
-    let db = Db::open(PATH, &small_options(env.clone())).unwrap();
-    let gone = db.create_column_family("gone", &ColumnFamilyOptions::default()).unwrap();
+    let (sim, env, db, gone) = with_gone();
     gone.put_opt("key", "value", &WriteOptions::default().disable_wal(true)).unwrap();
     let (flusher, crashed, (tell, told)) = (db.clone(), sim.clone(), mpsc::channel());
     let (images, image) = mpsc::channel();

@@ -86,7 +86,8 @@ impl Session {
         self.change(|db| {
             // One family is enough where the other one is not there.
             let families = [&**db, other.as_ref().unwrap_or(db)];
-            oracle::write(db, &families, &commit, number, &WriteOptions::default().sync(sync))
+            let options = WriteOptions::default().sync(sync);
+            oracle::write(db, &families, &commit, oracle::by_transaction(number), &options)
         })?;
         self.oracle.acknowledge();
         if sync {

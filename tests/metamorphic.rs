@@ -18,8 +18,9 @@ use std::ops::Bound;
 
 use aidb::{
     ColumnFamily, ColumnFamilyOptions, Compression, Cursor, Db, Iter, Options, ReadOptions, Slice,
-    Snapshot, VerifyChecksums, WalIo, WriteBatch, WriteOptions,
+    Snapshot, VerifyChecksums, WalIo, WriteOptions,
 };
+use common::oracle::{self, Commit};
 use common::{Place, Rng, Trace, key_at, long, operations, report, seeds, value};
 
 const FAMILIES: usize = 3;
@@ -230,26 +231,12 @@ impl Database {
             }
             return;
         }
-        if self.reopens {
-            let mut transaction = self.db().transaction();
-            for (family, key, value) in entries {
-                let family = &self.families[*family];
-                match value {
-                    Some(value) => transaction.put_in(family, key, value).unwrap(),
-                    None => transaction.delete_in(family, key).unwrap(),
-                }
-            }
-            transaction.commit_opt(&options).unwrap();
-            return;
-        }
-        let mut batch = WriteBatch::new();
-        for (family, key, value) in entries {
-            match value {
-                Some(value) => batch.put_in(&self.families[*family], key, value),
-                None => batch.delete_in(&self.families[*family], key),
-            }
-        }
-        self.db().write(&batch, &options).unwrap();
+        let commit: Commit = entries
+            .iter()
+            .map(|(family, key, value)| ((*family, key.clone()), value.clone()))
+            .collect();
+        let families: Vec<&ColumnFamily> = self.families.iter().collect();
+        oracle::write(self.db(), &families, &commit, self.reopens, &options).unwrap();
     }
 
     /// Does it and says what came of it, into `out`.

@@ -167,6 +167,11 @@ impl FamilyWriter {
             last_buffer: None,
         }
     }
+
+    /// Whether `mem` is the last buffer there may be.
+    fn is_last_buffer(&self) -> bool {
+        self.pending.len() + 1 >= self.options.max_write_buffers
+    }
 }
 
 /// A log that may still be needed.
@@ -305,7 +310,7 @@ impl Pipeline {
         }
         let timer = self.recorder.start(Operation::Write);
         if let Some(delay) = self.stall.pay(c.payload_len()) {
-            self.recorder.record(Operation::Stall, delay);
+            self.waited(delay);
         }
         if self.stall.is_paced() {
             self.pace(c.payload_len(), c.totals(), o.no_slowdown)?;

@@ -139,7 +139,8 @@ impl Stall {
         self.change()
     }
 
-    /// Pays for a write of `bytes`; returns how long that took, if it did.
+    /// Pays for a write of `bytes`; returns how long that took, if it did, for the
+    /// caller to say so to [`waited`](Self::waited).
     #[inline]
     pub(crate) fn pay(&self, bytes: usize) -> Option<Duration> {
         let price = self.nanos_per_kib.load(Ordering::Relaxed);
@@ -156,7 +157,6 @@ impl Stall {
         let delay = Duration::from_nanos(self.owed_nanos.swap(0, Ordering::Relaxed)).min(SLEEP_MAX);
         let _span = span!("stall");
         std::thread::sleep(delay);
-        self.waited(delay);
         Some(delay)
     }
 
@@ -197,8 +197,9 @@ mod tests {
         assert_eq!(stall.slept(), Duration::ZERO);
         let paid: Duration = (0..60).filter_map(|_| stall.pay(100)).sum();
         assert!(paid >= SLEEP_MIN);
+        stall.waited(paid);
         assert_eq!(stall.slept(), paid);
-        assert!(stall.pay(1 << 30).is_some());
+        stall.waited(stall.pay(1 << 30).unwrap());
         assert!(stall.slept() < Duration::from_millis(20));
     }
 }

@@ -125,15 +125,17 @@ impl BufferedFile {
         while !bytes.is_empty() {
             let room = CHUNK_LEN - (self.len() % CHUNK_LEN as u64) as usize;
             let (part, rest) = bytes.split_at(room.min(bytes.len()));
-            if self.buffer.is_empty() && part.len() == room {
+            let ends_chunk = part.len() == room;
+            if self.buffer.is_empty() && ends_chunk {
                 self.write_out(part)?;
-                self.begin()?;
             } else {
                 self.buffer.extend_from_slice(part);
-                if part.len() == room {
+                if ends_chunk {
                     self.flush()?;
-                    self.begin()?;
                 }
+            }
+            if ends_chunk {
+                self.begin()?;
             }
             bytes = rest;
         }

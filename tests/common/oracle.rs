@@ -31,16 +31,21 @@ pub(crate) type State = BTreeMap<Key, Vec<u8>>;
 /// `None` deletes.
 pub(crate) type Commit = Vec<(Key, Option<Vec<u8>>)>;
 
-/// Writes a commit into a database, whose families are numbered as in it: every
-/// fourth by a transaction (judging by `number`), the others as batches.
+/// Every fourth commit is written by a transaction.
+pub(crate) fn by_transaction(number: u64) -> bool {
+    number.is_multiple_of(4)
+}
+
+/// Writes a commit into a database, whose families are numbered as in it: by a
+/// transaction, or as a batch.
 pub(crate) fn write(
     db: &Db,
     families: &[&ColumnFamily],
     commit: &Commit,
-    number: u64,
+    by_transaction: bool,
     options: &WriteOptions,
 ) -> Result<()> {
-    if number.is_multiple_of(4) {
+    if by_transaction {
         let mut transaction = db.transaction();
         for ((family, key), value) in commit {
             match value {

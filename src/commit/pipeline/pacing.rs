@@ -18,8 +18,9 @@ use super::{Pipeline, State};
 use crate::batch::FamilyTotals;
 use crate::commit::stall::{SLEEP_MAX, SLEEP_MIN};
 use crate::error::{Error, Result};
-use crate::stats::recorder::Operation;
 use crate::util::clock;
+use crate::util::span::span;
+use crate::util::sync::MutexGuard;
 
 /// What may be used of the buffer by the time at which the flush should end.
 const USED_AT_END: f64 = 0.75;
@@ -115,10 +116,9 @@ impl Pipeline {
     pub(super) fn note_last_buffer(&self, state: &mut State, family: u32) {
         let expected = state.flushes.left();
         if let Ok(writer) = state.family(family) {
-            let is_last = writer.pending.len() + 1 >= writer.options.max_write_buffers;
             let used = writer.mem.used();
-            writer.last_buffer =
-                is_last.then(|| LastBuffer { began: clock::now(), expected, used });
+            let last = || LastBuffer { began: clock::now(), expected, used };
+            writer.last_buffer = writer.is_last_buffer().then(last);
         }
         self.stall.set_paced(state.is_paced());
     }
@@ -144,19 +144,18 @@ impl Pipeline {
             return Err(Error::WouldStall);
         }
         self.stall.set_paced_by_delays();
-        drop(state);
-        if let Some(event) = self.stall.change() {
-            self.events.tell(|| event);
-        }
+        MutexGuard::unlocked(&mut state, || {
+            if let Some(event) = self.stall.change() {
+                self.events.tell(|| event);
+            }
+        });
+        let _span = span!("stall");
         let start = clock::now();
-        state = self.state.lock();
         if state.is_paced() {
             self.room.wait_for(&mut state, delay);
         }
         drop(state);
-        let waited = clock::since(start);
-        self.stall.waited(waited);
-        self.recorder.record(Operation::Stall, waited);
+        self.waited(clock::since(start));
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ impl Pipeline {
     #[cold]
     pub(super) fn make_room(&self, state: &mut State, family: u32, bytes: usize) -> Result<bool> {
         let writer = state.family(family)?;
-        if writer.dirty && writer.pending.len() + 1 >= writer.options.max_write_buffers {
+        if writer.dirty && writer.is_last_buffer() {
             return Ok(false);
         }
         self.switch_memtable(state, family, bytes)?;
