@@ -4,7 +4,8 @@
 //! Merged, forward, the runs stand *on* the entry shown. Backward, versions of a
 //! key arrive oldest first, so the newest visible one is known only after
 //! stepping past it: the runs then stand *before* the shown key's versions and
-//! the entry itself is kept, pinned.
+//! the entry itself is kept, pinned. A key that is known to have no other version
+//! in the direction of the walk is shown where the runs stand, both ways.
 //!
 //! A *plain* state, one run of which every entry is a put, visible, and alone
 //! with its key (as its tables' properties tell: what a settled level is), needs
@@ -337,6 +338,7 @@ impl MergedIter {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("prev on an iterator that is not valid"),
             Position::Backward { .. } => {}
+            Position::OnEntry if self.runs.is_only_version() => self.runs.prev()?,
             Position::OnEntry => {
                 self.skip.clear();
                 self.skip.extend_from_slice(self.runs.user_key());
@@ -388,10 +390,19 @@ impl MergedIter {
     #[inline]
     fn find_backward(&mut self) -> Result<()> {
         while self.runs.valid() {
-            let key = self.runs.pinned_key();
-            if self.bounds.is_below(&key) {
+            if self.bounds.is_below(self.runs.user_key()) {
                 return Ok(());
             }
+            if self.runs.is_only_version() {
+                let seq_type = self.runs.seq_type();
+                if seq_type <= self.read && seq_type.is_put() {
+                    self.position = Position::OnEntry;
+                    return Ok(());
+                }
+                self.runs.prev()?;
+                continue;
+            }
+            let key = self.runs.pinned_key();
             let mut newest = None;
             while self.runs.valid() && self.runs.user_key() == &*key {
                 let seq_type = self.runs.seq_type();

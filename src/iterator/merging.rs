@@ -213,7 +213,8 @@ impl<I: InternalIterator> InternalIterator for MergingIter<I> {
         self.step(Direction::Forward, I::next_key)
     }
 
-    /// Forward: whether no entry after this one can have its user key.
+    /// Whether no entry that comes after this one in the current direction can
+    /// have its user key.
     #[inline]
     fn is_only_version(&self) -> bool {
         let head = self.head();

@@ -144,7 +144,7 @@ impl InternalIterator for RunIter {
 
     #[inline]
     fn is_only_version(&self) -> bool {
-        each_run!(self, _run => false, _run.is_only_version())
+        each_run!(self, run => run.is_only_version(), run.is_only_version())
     }
 
     #[inline]

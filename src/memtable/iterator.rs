@@ -76,9 +76,7 @@ impl MemTableIter {
     /// Starts fetching what [`next_key`](Self::next_key) reads.
     #[inline]
     pub(crate) fn prefetch_next(&self) {
-        if let Some(next) = self.table.list.after(self.current_node()) {
-            next.prefetch();
-        }
+        self.table.list.prefetch_after(self.current_node());
     }
 
     /// To the first entry at or after `key`.
@@ -142,6 +140,15 @@ impl MemTableIter {
             let before = before.map(Node::offset);
             self.enter_oldest(before);
         }
+    }
+
+    /// Whether the entry is alone with its user key. A version that is inserted
+    /// meanwhile is newer than a reader may see.
+    #[inline]
+    pub(crate) fn is_only_version(&self) -> bool {
+        let (version, arena) = (self.current_version(), self.table.list.arena());
+        version.older(arena).is_none()
+            && self.current_node().newest(arena).offset() == version.offset()
     }
 
     #[inline]

@@ -103,6 +103,8 @@ pub(crate) struct TableBuilder {
     properties: Properties,
     /// The block written last; its separator depends on the key to come.
     pending: Option<DataHandle>,
+    /// See [`meta_len`](Self::meta_len), as of that block.
+    meta_len: u64,
     /// The key added last.
     last_key: Vec<u8>,
     last_seq_type: SeqType,
@@ -146,6 +148,7 @@ impl TableBuilder {
                 ..Properties::default()
             },
             pending: None,
+            meta_len: 0,
             last_key: vec![],
             last_seq_type: SeqType::default(),
             raw: vec![],
@@ -233,15 +236,22 @@ impl TableBuilder {
         grown > capacity && (self.align == 1 || unused <= capacity / PADDING_PARTS)
     }
 
-    /// Bytes that the file would have if it were finished now, about.
+    /// Bytes that the file would have if it were finished now, about: asked for
+    /// every key.
+    #[inline]
     pub(crate) fn estimated_size(&self) -> u64 {
+        let block = if self.block.is_empty() { 0 } else { self.block.len() };
+        self.file.len() + block as u64 + self.meta_len
+    }
+
+    /// Bytes of filter, point index and index of the blocks written so far.
+    fn meta_len(&self) -> u64 {
         let filter = self.filter.as_ref().map_or(0, |filter| {
             let points = self.points.as_ref();
             let points = points.and_then(|p| p.encoded_len(filter.len(), self.file.len()));
             filter.encoded_len() + points.unwrap_or(0)
         });
-        let block = if self.block.is_empty() { 0 } else { self.block.len() };
-        self.file.len() + (block + filter + self.index.encoded_len()) as u64
+        (filter + self.index.encoded_len()) as u64
     }
 
     /// [`write_end`](Self::write_end) and [`sync`](WrittenTable::sync).
@@ -371,6 +381,7 @@ impl TableBuilder {
         }
         let len = (self.file.len() - offset) as u32;
         self.pending = Some(DataHandle { offset, len, compressed });
+        self.meta_len = self.meta_len();
         Ok(())
     }
 
