@@ -76,7 +76,9 @@ impl MemTableIter {
     /// Starts fetching what [`next_key`](Self::next_key) reads.
     #[inline]
     pub(crate) fn prefetch_next(&self) {
-        self.table.list.prefetch_after(self.current_node());
+        if let Some(next) = self.table.list.after(self.current_node()) {
+            next.prefetch();
+        }
     }
 
     /// To the first entry at or after `key`.

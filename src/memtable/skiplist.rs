@@ -37,7 +37,7 @@ use super::node::{
     HEIGHT_AT, Node, Version, link_offset, link_prefix, link_to, write_node, write_version,
 };
 use crate::types::key::{PrefixMap, SeqType};
-use crate::util::prefetch::{prefetch, prefetch_address};
+use crate::util::prefetch::prefetch;
 use crate::util::seeded;
 use crate::util::sync::{AtomicU64, AtomicUsize};
 
@@ -58,11 +58,6 @@ struct Tail([AtomicU64; HEIGHT_MAX]);
 /// Levels that a search of a group meets at least; a node that turns out to be
 /// taller, one in sixteen, is searched for again.
 const SEARCH_HEIGHT: usize = 4;
-
-/// Levels whose links are followed ahead of a walk, at most.
-const PREFETCHED_LEVELS: usize = 4;
-/// Cache lines of a node and its first version that are fetched ahead.
-const PREFETCHED_LINES: usize = 3;
 
 /// Where a key belongs: at every level the node before and the link it holds.
 struct Splice {
@@ -320,22 +315,6 @@ impl SkipList {
 
     pub(super) fn first(&self) -> Option<Node<'_>> {
         self.after(self.head())
-    }
-
-    /// Starts fetching what a walk comes to after a node: not the next one alone,
-    /// which would still be on its way when the walk is there, but what the links
-    /// above lead to.
-    #[inline]
-    pub(super) fn prefetch_after(&self, node: Node<'_>) {
-        for level in 0..node.height().min(PREFETCHED_LEVELS) {
-            // SAFETY: below the height. Relaxed: nothing is followed; a link that
-            // is not in the list yet names any address.
-            let link = unsafe { node.link(level) }.load(Ordering::Relaxed);
-            let address = self.arena.at(link_offset(link));
-            for line in 0..PREFETCHED_LINES {
-                prefetch_address(address.wrapping_add(64 * line));
-            }
-        }
     }
 
     /// The node after one that is in the list.
