@@ -99,8 +99,14 @@ pub(crate) fn compression_from_u8(code: u8) -> Option<Compression> {
     })
 }
 
-/// Decompresses `input` into exactly `len` bytes.
-pub(crate) fn decompress(code: u8, input: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+/// Decompresses `input` into exactly `len` bytes, which come after those of
+/// `front`.
+pub(crate) fn decompress(
+    front: &[u8],
+    code: u8,
+    input: &[u8],
+    len: usize,
+) -> Result<Vec<u8>, &'static str> {
     let codec = compression_from_u8(code).ok_or("unknown compression")?;
     let ratio_max = match codec {
         Compression::None => 1,
@@ -110,12 +116,17 @@ pub(crate) fn decompress(code: u8, input: &[u8], len: usize) -> Result<Vec<u8>, 
     if len > DECOMPRESSED_LEN_MAX || len > input.len().saturating_mul(ratio_max) {
         return Err("implausible decompressed length");
     }
-    let mut out = vec![0; len];
+    let mut out = vec![0; front.len() + len];
+    let (before, rest) = out.split_at_mut(front.len());
+    before.copy_from_slice(front);
     let written = match codec {
-        Compression::None if input.len() == len => return Ok(input.to_vec()),
+        Compression::None if input.len() == len => {
+            rest.copy_from_slice(input);
+            Some(len)
+        }
         Compression::None => None,
-        Compression::Lz4 => lz4::decompress_into(input, &mut out).ok(),
-        Compression::Snappy => snap::raw::Decoder::new().decompress(input, &mut out).ok(),
+        Compression::Lz4 => lz4::decompress_into(input, rest).ok(),
+        Compression::Snappy => snap::raw::Decoder::new().decompress(input, rest).ok(),
     };
     if written == Some(len) { Ok(out) } else { Err("compressed bytes are damaged") }
 }
@@ -136,16 +147,16 @@ mod tests {
                 let mut out = vec![7];
                 prop_assert!(Compressor::new(c).compress(&input, &mut out));
                 prop_assert!(out.len() - 1 <= input.len() - input.len() / 8);
-                prop_assert_eq!(decompress(c as u8, &out[1..], input.len()), Ok(input.clone()));
+                prop_assert_eq!(decompress(&[], c as u8, &out[1..], input.len()), Ok(input.clone()));
                 for wrong in [input.len() - 1, input.len() + 1, usize::MAX] {
-                    prop_assert!(decompress(c as u8, &out[1..], wrong).is_err());
+                    prop_assert!(decompress(&[], c as u8, &out[1..], wrong).is_err());
                 }
             }
         }
 
         #[test]
         fn hostile_bytes_never_panic(input: Vec<u8>, len in 0usize..5000, code in 0u8..4) {
-            if let Ok(out) = decompress(code, &input, len) {
+            if let Ok(out) = decompress(&[], code, &input, len) {
                 prop_assert_eq!(out.len(), len);
             }
         }
@@ -157,8 +168,8 @@ mod tests {
         for c in CODECS {
             let mut out = vec![];
             assert!(Compressor::new(c).compress(&zeros, &mut out));
-            assert_eq!(decompress(c as u8, &out, zeros.len()).unwrap(), zeros);
-            assert!(decompress(c as u8, &out[..100], 100 * 256).is_err());
+            assert_eq!(decompress(&[], c as u8, &out, zeros.len()).unwrap(), zeros);
+            assert!(decompress(&[], c as u8, &out[..100], 100 * 256).is_err());
         }
     }
 

@@ -336,14 +336,14 @@ pub fn compression(data: &[u8]) {
     let (code, bytes) = flags(data);
     if let Some((len, bytes)) = bytes.split_first_chunk::<2>() {
         let len = usize::from(u16::from_le_bytes(*len));
-        if let Ok(out) = decompress(code % 4, bytes, len) {
+        if let Ok(out) = decompress(&[], code % 4, bytes, len) {
             assert_eq!(out.len(), len);
         }
     }
     for codec in [Compression::Lz4, Compression::Snappy] {
         let mut out = Vec::new();
         if Compressor::new(codec).compress(bytes, &mut out) {
-            assert_eq!(decompress(codec as u8, &out, bytes.len()).as_deref(), Ok(bytes));
+            assert_eq!(decompress(&[], codec as u8, &out, bytes.len()).as_deref(), Ok(bytes));
         }
     }
 }

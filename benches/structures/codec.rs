@@ -25,9 +25,9 @@ fn codec(c: &mut Criterion, name: &str, compression: Compression) {
         compressed.clear();
         assert!(compressor.compress(&input, &mut compressed));
         assert!((len / 3..len * 2 / 3).contains(&compressed.len()), "half compressible");
-        assert!(decompress(compression as u8, &compressed, len).expect("intact") == input);
+        assert!(decompress(&[], compression as u8, &compressed, len).expect("intact") == input);
         group.bench_function(BenchmarkId::new("decompress", len), |b| {
-            b.iter(|| decompress(compression as u8, &compressed, len).expect("intact"));
+            b.iter(|| decompress(&[], compression as u8, &compressed, len).expect("intact"));
         });
     }
     group.finish();

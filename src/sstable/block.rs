@@ -120,6 +120,11 @@ impl Layout {
         self.used
     }
 
+    /// Where the entries start.
+    pub(super) fn entries_at(&self) -> u32 {
+        self.entries_at
+    }
+
     /// Whether all entries have the same length and no sequence number, so that
     /// [`after`](Self::after) and [`before`](Self::before) lead from one to another.
     #[inline]

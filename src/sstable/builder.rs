@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use super::block_builder::{BlockBuilder, put_single};
+use super::compressed;
 use super::format::*;
 use super::index::{DataHandle, IndexBuilder, separator};
 use super::points::ShapeWatch;
@@ -335,10 +336,12 @@ impl TableBuilder {
         let codec = self.compressor.compression();
         self.block.finish(&mut self.raw, codec == Compression::None);
         if codec != Compression::None {
-            self.compressed.clear();
-            self.compressed.resize(COMPRESSED_HEADER_LEN, 0);
-            if self.compressor.compress(&self.raw, &mut self.compressed) {
-                return self.write_compressed(codec);
+            let mut block = std::mem::take(&mut self.compressed);
+            let shrinks = compressed::compress(&self.raw, &mut self.compressor, &mut block);
+            let written = if shrinks { Some(self.write_data(&[&block], true)) } else { None };
+            self.compressed = block;
+            if let Some(written) = written {
+                return written;
             }
             let sum = checksum(&[&self.raw[4..]]);
             self.raw[..4].copy_from_slice(&sum.to_le_bytes());
@@ -346,17 +349,6 @@ impl TableBuilder {
         let raw = std::mem::take(&mut self.raw);
         let written = self.write_data(&[&raw], false);
         self.raw = raw;
-        written
-    }
-
-    fn write_compressed(&mut self, codec: Compression) -> Result<()> {
-        let mut block = std::mem::take(&mut self.compressed);
-        block[4] = codec as u8;
-        block[8..COMPRESSED_HEADER_LEN].copy_from_slice(&(self.raw.len() as u32).to_le_bytes());
-        let sum = checksum(&[&block[4..]]);
-        block[..4].copy_from_slice(&sum.to_le_bytes());
-        let written = self.write_data(&[&block], true);
-        self.compressed = block;
         written
     }
 

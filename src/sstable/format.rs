@@ -55,8 +55,7 @@ pub(crate) const SEQ_TYPE_BOTTOM: SeqType = SeqType(1);
 /// Most entries of a block.
 pub(crate) const BLOCK_ENTRIES_MAX: usize = u16::MAX as usize;
 
-/// Header of a block stored compressed: checksum u32 of the rest | codec u8 |
-/// three zeros | decompressed length u32.
+/// Length of the header of a block stored compressed.
 pub(crate) const COMPRESSED_HEADER_LEN: usize = 12;
 
 /// Longest stored data block, in bytes.

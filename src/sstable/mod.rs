@@ -7,6 +7,7 @@
 pub(crate) mod block;
 mod block_builder;
 pub(crate) mod builder;
+mod compressed;
 mod explain;
 pub(crate) mod format;
 pub(crate) mod index;

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Found};
+use super::compressed;
 use super::format::*;
 use super::index::{DataHandle, Index};
 use super::iterator::TableIter;
@@ -40,7 +41,6 @@ use super::open::Parts;
 use super::points::{Place, PointIndex};
 use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
-use crate::compress::decompress;
 use crate::config::{ReadMode, VerifyChecksums};
 use crate::env::{Env, Region};
 use crate::error::{Error, Result};
@@ -553,11 +553,7 @@ impl Table {
     }
 
     pub(super) fn decompress_block(&self, handle: DataHandle, stored: &[u8]) -> Result<Vec<u8>> {
-        let (header, body) = stored
-            .split_first_chunk::<COMPRESSED_HEADER_LEN>()
-            .ok_or_else(|| self.corrupt(handle.offset, "compressed block is cut short"))?;
-        let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-        decompress(header[4], body, len as usize).map_err(|what| self.corrupt(handle.offset, what))
+        compressed::decompress(stored).map_err(|what| self.corrupt(handle.offset, what))
     }
 
     /// Sets `block` to block `i` with its owner, as iterators hold it; false past

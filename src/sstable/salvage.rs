@@ -18,10 +18,10 @@
 use std::cell::Cell;
 
 use super::block::Block;
+use super::compressed;
 use super::format::*;
 use super::index::{DataHandle, Index};
 use super::source::Source;
-use crate::compress::decompress;
 use crate::config::ReadMode;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -252,12 +252,7 @@ impl Salvage<'_> {
             let block = Block::parse(&bytes)?;
             return (block.used() as usize == bytes.len() && block.is_intact()).then_some(bytes);
         }
-        let (header, body) = bytes.split_first_chunk::<COMPRESSED_HEADER_LEN>()?;
-        if header[..4] != checksum(&[&bytes[4..]]).to_le_bytes() {
-            return None;
-        }
-        let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-        decompress(header[4], body, len as usize).ok()
+        compressed::is_intact(&bytes).then(|| compressed::decompress(&bytes).ok()).flatten()
     }
 }
 

@@ -2,13 +2,13 @@
 //! every byte and believes nothing.
 
 use super::block::Block;
+use super::compressed;
 use super::format::*;
 use super::index::DataHandle;
 use super::open::Parts;
 use super::reader::Table;
 use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
-use crate::util::checksum::checksum;
 use crate::util::seeded;
 
 /// What has been seen of the table so far.
@@ -50,15 +50,14 @@ impl Table {
     pub(super) fn check_block(
         &self,
         handle: DataHandle,
-        compressed: bool,
+        is_compressed: bool,
         bytes: &[u8],
     ) -> Result<()> {
         if seeded::bug("skip-checksum") {
             return Ok(());
         }
-        let intact = if compressed {
-            bytes.len() >= COMPRESSED_HEADER_LEN
-                && bytes[..4] == checksum(&[&bytes[4..]]).to_le_bytes()
+        let intact = if is_compressed {
+            compressed::is_intact(bytes)
         } else {
             Block::parse(bytes)
                 .is_some_and(|block| block.used() as usize == bytes.len() && block.is_intact())
