@@ -12,6 +12,7 @@ mod column_family;
 mod core;
 mod explain;
 mod jobs;
+mod loading;
 mod open;
 mod pins;
 mod purge;

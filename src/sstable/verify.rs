@@ -4,7 +4,7 @@
 use super::block::Block;
 use super::format::*;
 use super::index::DataHandle;
-use super::open::Parts;
+use super::open::Opening;
 use super::reader::Table;
 use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
@@ -73,9 +73,11 @@ impl Table {
     /// fills the cache.
     pub(crate) fn verify_all(&self) -> Result<()> {
         self.verify_frame()?;
+        self.load()?;
         let mut seen = Seen::default();
-        for i in 0..self.index().len() {
-            if let Some(handle) = self.index().block(i) {
+        let blocks = self.index()?.len();
+        for i in 0..blocks {
+            if let Some(handle) = self.handle(i) {
                 self.verify_block(i, handle, &mut seen)?;
             }
         }
@@ -83,7 +85,7 @@ impl Table {
         let stated = self.properties();
         properties.largest = last;
         properties.compression = stated.compression;
-        properties.data_blocks = self.index().len() as u64;
+        properties.data_blocks = blocks as u64;
         properties.data_bytes = stated.data_bytes;
         properties.origin.clone_from(&stated.origin);
         if properties == *stated {
@@ -96,7 +98,8 @@ impl Table {
     /// The padding before each block, and behind the last, is zero.
     fn verify_padding(&self) -> Result<()> {
         let mut end = 0;
-        let blocks = (0..self.index().len()).filter_map(|i| self.index().block(i));
+        let index = self.index()?;
+        let blocks = (0..index.len()).filter_map(|i| index.block(i));
         let ranges = blocks.map(|block| (block.offset, u64::from(block.len)));
         for (start, len) in ranges.chain([(self.properties().data_bytes, 0)]) {
             // The blocks ascend: the index was checked for it.
@@ -117,8 +120,10 @@ impl Table {
 
     /// Footer, index and meta blocks as they are in the file now.
     fn verify_frame(&self) -> Result<()> {
-        let expected = Some(self.meta_checksum());
-        Parts::load(self.source(), self.path(), self.size(), expected)?;
+        let opening = Opening::new(self.source(), self.path());
+        let head = opening.head(self.size(), Some(self.meta_checksum()))?;
+        let blocks = opening.blocks(head.meta_checksum)?;
+        opening.hints(&head.properties, &blocks)?;
         self.verify_padding()
     }
 
@@ -135,8 +140,9 @@ impl Table {
             &stored
         };
         let block = Block::parse(bytes).ok_or_else(|| corrupt("damaged data block"))?;
+        let index = self.index()?;
         self.check_shape(i, handle, bytes)?;
-        let separator_before = i.checked_sub(1).map(|before| self.index().separator(before));
+        let separator_before = i.checked_sub(1).map(|before| index.separator(before));
         for at in 0..block.len() {
             let (Some((user_key, value)), Some(seq_type)) = (block.entry(at), block.seq_type(at))
             else {
@@ -157,7 +163,7 @@ impl Table {
                 return Err(corrupt("block search does not find its own entry"));
             }
         }
-        if *self.index().separator(i) < *seen.last.user_key || !self.index().fence_is_right(i) {
+        if *index.separator(i) < *seen.last.user_key || !index.fence_is_right(i) {
             return Err(corrupt("block ends after its separator"));
         }
         Ok(())
