@@ -44,7 +44,7 @@ impl<T> Part<T> {
 
     /// The part, which `load` loads if it is not there.
     #[inline]
-    fn get_or_load(&self, load: impl FnOnce() -> Result<T>) -> Result<&T> {
+    pub(super) fn get_or_load(&self, load: impl FnOnce() -> Result<T>) -> Result<&T> {
         match self.value.get() {
             Some(value) => Ok(value),
             None => self.load(load),

@@ -1,6 +1,7 @@
 //! Whole-table tests: a model, frozen bytes, hostile bytes, padding.
 
 mod hostile;
+mod lazy;
 mod model;
 mod points;
 

@@ -16,7 +16,7 @@ fn open_bytes(bytes: &[u8], verify: VerifyChecksums) -> Result<Arc<Table>> {
 }
 
 /// Reads everything in every way; what is read without an error must be right.
-fn use_table(table: &Arc<Table>, entries: &[Entry], trusted: bool) {
+pub(super) fn use_table(table: &Arc<Table>, entries: &[Entry], trusted: bool) {
     for (key, value) in entries {
         if let Ok(found) = get(table, &key.user_key, key.seq_type)
             && trusted
@@ -43,7 +43,7 @@ fn use_table(table: &Arc<Table>, entries: &[Entry], trusted: bool) {
 }
 
 /// Small entries that make several blocks of every kind, the cut to a file.
-fn images() -> Vec<(Vec<Entry>, Vec<u8>)> {
+pub(super) fn images() -> Vec<(Vec<Entry>, Vec<u8>)> {
     let mut images = vec![];
     for codec in CODECS {
         for layout in [0, 2, 3] {

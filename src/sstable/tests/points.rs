@@ -119,7 +119,7 @@ fn tables_of_unlike_entries_have_none() {
 }
 
 /// Changes the point index and makes the checksums right again.
-fn forge(bytes: &mut [u8], change: impl FnOnce(&mut [u8])) {
+pub(super) fn forge(bytes: &mut [u8], change: impl FnOnce(&mut [u8])) {
     let footer = Footer::decode(bytes).unwrap();
     let at = footer.meta_index.offset as usize;
     let meta_index = bytes[at..at + footer.meta_index.len as usize].to_vec();
