@@ -51,7 +51,10 @@ fn original() -> &'static Path {
     .path()
 }
 
-/// A copy whose tables may be damaged.
+/// Which of the tables, by number, may be damaged.
+const DAMAGED: usize = 1;
+
+/// A copy with a table that may be damaged; the others are shared.
 struct Copy {
     dir: tempfile::TempDir,
     options: Options,
@@ -60,9 +63,15 @@ struct Copy {
 impl Copy {
     fn new(options: Options) -> Copy {
         let dir = tempfile::tempdir().unwrap();
+        let tables = tables(original());
         for entry in std::fs::read_dir(original()).unwrap() {
             let from = entry.unwrap().path();
-            std::fs::copy(&from, dir.path().join(from.file_name().unwrap())).unwrap();
+            let to = dir.path().join(from.file_name().unwrap());
+            if tables.contains(&from) && from != tables[DAMAGED] {
+                std::fs::hard_link(&from, to).unwrap();
+            } else {
+                std::fs::copy(&from, to).unwrap();
+            }
         }
         Copy { dir, options }
     }
@@ -71,10 +80,17 @@ impl Copy {
         Db::open(self.dir.path(), &self.options)
     }
 
-    fn tables(&self) -> Vec<PathBuf> {
-        let env = aidb::env::PosixEnv::new();
-        common::files(&env, self.dir.path(), ".sst").into_iter().map(|(path, _)| path).collect()
+    fn table(&self) -> PathBuf {
+        tables(self.dir.path()).swap_remove(DAMAGED)
     }
+}
+
+fn tables(dir: &Path) -> Vec<PathBuf> {
+    let env = aidb::env::PosixEnv::new();
+    let mut tables: Vec<_> =
+        common::files(&env, dir, ".sst").into_iter().map(|(path, _)| path).collect();
+    tables.sort_unstable();
+    tables
 }
 
 fn section(table: &Path, name: &str) -> Section {
@@ -142,7 +158,7 @@ fn reads_of_many_threads_right_after_the_opening_are_right() {
                             assert_eq!(found.unwrap().as_deref(), Some(&value(*n)[..]));
                         }
                         let first = rng.below(KEYS);
-                        let mut iter = db.iter();
+                        let mut iter = db.cursor();
                         iter.seek(key(first)).unwrap();
                         for n in first..KEYS.min(first + 10) {
                             assert!(iter.valid());
@@ -155,7 +171,7 @@ fn reads_of_many_threads_right_after_the_opening_are_right() {
         });
         if seed == 1 {
             let report = db.verify().unwrap();
-            assert!(report.is_ok() && report.tables > 4, "{report}");
+            assert!(report.is_ok() && report.tables > 2, "{report}");
         }
     }
 }
@@ -190,7 +206,7 @@ fn damage_of_one_table_is_told_by_its_lookups_and_no_others() {
     for options in modes() {
         for name in ["index", "filter", "points"] {
             let copy = Copy::new(options.clone());
-            let table = &copy.tables()[2];
+            let table = &copy.table();
             let damaged = section(table, name);
             flip(table, damaged.offset + damaged.len / 2);
             // Of the index the checksum is in the footer.
@@ -213,7 +229,7 @@ fn damage_of_one_table_is_told_by_its_lookups_and_no_others() {
                 assert_right(&db, n);
             }
             // What needs the index only goes on without the others.
-            let mut iter = db.iter();
+            let mut iter = db.cursor();
             let sought = iter.seek(key(inside));
             match name {
                 "index" => assert_damage(&sought.unwrap_err(), table, told_at),
@@ -240,7 +256,7 @@ fn damage_of_one_table_is_told_by_its_lookups_and_no_others() {
 #[test]
 fn a_compaction_of_a_table_without_an_index_fails_and_destroys_nothing() {
     let copy = Copy::new(options());
-    let table = &copy.tables()[2];
+    let table = &copy.table();
     let index = section(table, "index");
     flip(table, index.offset + 50);
     let db = copy.open().unwrap();
@@ -268,7 +284,7 @@ fn a_compaction_of_a_table_without_an_index_fails_and_destroys_nothing() {
 fn a_compaction_makes_a_damaged_filter_anew() {
     for name in ["filter", "points"] {
         let copy = Copy::new(options());
-        let table = &copy.tables()[2];
+        let table = &copy.table();
         flip(table, section(table, name).offset + 50);
         let db = copy.open().unwrap();
         for n in (0..KEYS).step_by(500) {
@@ -283,7 +299,7 @@ fn a_compaction_makes_a_damaged_filter_anew() {
 #[test]
 fn what_says_which_table_it_is_is_read_by_the_opening() {
     let copy = Copy::new(options());
-    let (table, other) = (&copy.tables()[2], &copy.tables()[3]);
+    let (table, other) = (&copy.table(), &tables(copy.dir.path())[DAMAGED + 1]);
     let whole = std::fs::read(table).unwrap();
     let refused = |what: &str| {
         for options in modes() {
@@ -327,7 +343,7 @@ fn a_small_database_is_loaded_by_the_opening() {
     db.compact_range::<&[u8]>(..).unwrap();
     db.close().unwrap();
     let copy = Copy { dir, options: options() };
-    let [table] = &copy.tables()[..] else { panic!("one table") };
+    let [table] = &tables(copy.dir.path())[..] else { panic!("one table") };
     for name in ["index", "filter", "points"] {
         let section = section(table, name);
         flip(table, section.offset + section.len / 2);

@@ -484,50 +484,6 @@ impl Table {
         }
     }
 
-    /// Checks that an uncompressed block is the one that the index means: its
-    /// own checksum cannot tell when it stands in another's place. Its keys lie
-    /// between the separators on both sides; it may begin with the one before
-    /// it only if versions of that key straddle the two.
-    #[cold]
-    fn check_place(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
-        let ends = Block::parse(bytes).and_then(|block| {
-            Some((block.entry(0)?.0, block.entry(block.len().checked_sub(1)?)?.0))
-        });
-        let Some((first, last)) = ends else {
-            return Err(self.corrupt(handle.offset, "damaged data block"));
-        };
-        let (index, has_versions) = (self.index()?, self.properties().has_versions);
-        let follows = i
-            .checked_sub(1)
-            .map(|before| index.separator(before))
-            .is_none_or(|before| first > before || first == before && has_versions);
-        if follows && last <= index.separator(i) {
-            Ok(())
-        } else {
-            Err(self.corrupt(handle.offset, "block stands in another one's place"))
-        }
-    }
-
-    /// Whether the filter has a key with this hash, and the point index that it
-    /// is entry `number` of block `i`.
-    pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
-        let place = (i, number as usize);
-        self.may_contain(hash)
-            && self.points().is_none_or(|points| {
-                points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
-            })
-    }
-
-    /// Checks that a block has the shape that the point index counts on.
-    pub(super) fn check_shape(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
-        let Some(points) = self.points() else { return Ok(()) };
-        if Block::parse(bytes).and_then(|block| block.shape()) == Some(points.shape(i)) {
-            Ok(())
-        } else {
-            Err(self.corrupt(handle.offset, "block is not as the point index says"))
-        }
-    }
-
     /// Whether block `i` is stored compressed.
     pub(super) fn is_compressed(&self, i: usize, handle: DataHandle) -> bool {
         let compressed = self.blocks.get().and_then(|blocks| blocks.compressed.as_ref());
