@@ -8,8 +8,8 @@
 //! himself; lookups do without filter and point index until they are there.
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
@@ -31,7 +31,8 @@ const THREADS_MAX: u64 = 4;
 /// Tables that are open, but not loaded.
 #[derive(Debug)]
 pub(super) struct Unloaded {
-    tables: Vec<Arc<Table>>,
+    /// Not kept from being unmapped when they are replaced.
+    tables: Vec<Weak<Table>>,
     bytes: u64,
 }
 
@@ -43,9 +44,12 @@ impl Unloaded {
         verify: VerifyChecksums,
     ) -> Result<Unloaded> {
         let files = versions.families().iter().flat_map(|family| family.current.all_files());
-        let tables: Vec<Arc<Table>> = files.map(|(_, file)| Arc::clone(file.table())).collect();
-        let bytes = tables.iter().map(|table| table.size()).sum();
-        let mut unloaded = Unloaded { tables, bytes };
+        let mut unloaded = Unloaded { tables: vec![], bytes: 0 };
+        for (_, file) in files {
+            unloaded.tables.push(Arc::downgrade(file.table()));
+            unloaded.bytes += file.size;
+        }
+        let bytes = unloaded.bytes;
         if bytes < LATER_BYTES_MIN || verify == VerifyChecksums::EveryRead {
             unloaded.load(0, Table::load)?;
             unloaded.tables.clear();
@@ -60,7 +64,12 @@ impl Unloaded {
         let cores =
             if useful < 2 { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
         let threads = useful.min(cores.saturating_sub(leave));
-        share(self.tables.len(), threads, "aidb-load", |at| load(&self.tables[at]))
+        let load_one = |at: usize| self.tables[at].upgrade().map_or(Ok(()), |table| load(&table));
+        share(self.tables.len(), threads, "aidb-load", load_one)
+    }
+
+    fn each(&self, act: impl Fn(&Table)) {
+        self.tables.iter().filter_map(Weak::upgrade).for_each(|table| act(&table));
     }
 }
 
@@ -79,7 +88,7 @@ impl Loader {
         }
         let (unloaded, stop) = (Arc::new(unloaded), Arc::clone(&self.stop));
         // Before anybody reads.
-        unloaded.tables.iter().for_each(|table| table.promise_hints());
+        unloaded.each(Table::promise_hints);
         let own = Arc::clone(&unloaded);
         let run = move || {
             priority::lower();
@@ -97,7 +106,7 @@ impl Loader {
         match thread::Builder::new().name("aidb-load".into()).spawn(run) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             // Then each table is loaded by its first use.
-            Err(_) => unloaded.tables.iter().for_each(|table| table.end_promise()),
+            Err(_) => unloaded.each(Table::end_promise),
         }
     }
 
