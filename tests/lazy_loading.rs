@@ -101,12 +101,9 @@ fn section(table: &Path, name: &str) -> Section {
 
 /// Flips a bit of the file.
 fn flip(path: &Path, at: u64) {
-    use std::os::unix::fs::FileExt as _;
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    byte[0] ^= 0x10;
-    file.write_all_at(&byte, at).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at as usize] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// The keys of a table.
