@@ -164,8 +164,17 @@ pub fn table(data: &[u8]) {
                 assert!(forward.contains(&entry), "a lookup finds an entry of the table");
             }
         }
-        let _ = iter.seek(InternalKeyRef::new(key, *seq_type));
-        let _ = iter.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST));
+        let target = InternalKeyRef::new(key, *seq_type);
+        let _ = iter.seek(target);
+        iter.locate(target, true);
+        iter.prefetch_located(target);
+        if let Ok(Some(true)) = iter.seek_located(target)
+            && whole
+        {
+            let entry = (iter.user_key().to_vec(), iter.seq_type(), iter.value().to_vec());
+            assert!(forward.contains(&entry), "a seek leads to an entry of the table");
+        }
+        let _ = iter.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST), true);
     }
     let key = &data[..data.len().min(9)];
     let _ = table.get_from(table.locate(key), key, SeqType::NEWEST);

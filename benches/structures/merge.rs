@@ -25,7 +25,7 @@ fn merged(keys: &[Key], k: u64) -> Merged {
         let keys: Vec<Key> = dealt.map(|(key, _)| *key).collect();
         let seq_type = SeqType::new(1 + run, ValueType::Put);
         let table = TableFile::write(dir.path(), 1 + run, &keys, seq_type).open();
-        RunIter::Table(table.iter(true))
+        RunIter::of_table(table.iter(true))
     };
     let [first, .., last] = keys else { unreachable!("there are many keys") };
     let prefixes = PrefixMap::between(first.as_slice(), last.as_slice());

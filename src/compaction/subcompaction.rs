@@ -38,10 +38,10 @@ pub(crate) struct Shared<'a> {
 
 /// The inputs of a plan as sorted runs: L0 files one by one, levels whole.
 fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
-    let level = |files: &[Arc<FileMeta>]| RunIter::Level(LevelIter::new(files.into(), false));
+    let level = |files: &[Arc<FileMeta>]| RunIter::Level(LevelIter::new(files.into(), false, 0));
     let mut runs = Vec::new();
     if plan.level == 0 {
-        runs.extend(plan.inputs[0].iter().map(|f| RunIter::Table(f.table().iter(false))));
+        runs.extend(plan.inputs[0].iter().map(|f| RunIter::of_table(f.table().iter(false))));
     } else {
         runs.push(level(&plan.inputs[0]));
     }

@@ -319,10 +319,10 @@ impl Window {
         }
         let (fill, ahead) = (self.fill_cache, self.read_ahead_bytes);
         let table = |f: &Arc<FileMeta>| f.table().iter(fill).with_read_ahead(ahead);
-        runs.extend(sv.version.files(0).iter().map(|f| RunIter::Table(table(f))));
+        runs.extend(sv.version.files(0).iter().map(|f| RunIter::of_table(table(f))));
         for level in sv.version.occupied_levels().filter(|level| *level > 0) {
             let files = Arc::clone(sv.version.level(level).shared_files());
-            runs.push(RunIter::Level(LevelIter::new(files, fill).with_read_ahead(ahead)));
+            runs.push(RunIter::Level(LevelIter::new(files, fill, ahead)));
         }
         runs
     }

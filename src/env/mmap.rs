@@ -149,16 +149,34 @@ impl Region {
     /// If `part` is not inside this region: a caller's bug.
     #[inline]
     pub(crate) fn pin(&self, part: &[u8]) -> Pinned {
-        let (base, start) = (self.ptr.as_ptr() as usize, part.as_ptr() as usize);
-        assert!(
-            part.is_empty() || (start >= base && start + part.len() <= base + self.len),
-            "a pinned part must lie inside its region"
-        );
+        self.assert_inside(part);
         let owner = Arc::clone(&self.owner);
         // SAFETY: the part lies inside the region's bytes, which by invariants
         // 1 and 2 stay valid, unmoved and unwritten while the owner lives. (An
         // empty part has no bytes to keep.)
         unsafe { Pinned::new(if part.is_empty() { &[] } else { part }, owner) }
+    }
+
+    /// As [`pin`](Self::pin), in place of `pinned`; no reference is counted if
+    /// that is a part of this region already.
+    #[inline]
+    pub(crate) fn pin_into(&self, part: &[u8], pinned: &mut Pinned) {
+        if part.is_empty() || !pinned.is_owned_by(&self.owner) {
+            *pinned = self.pin(part);
+            return;
+        }
+        self.assert_inside(part);
+        // SAFETY: as in `pin`; `pinned` holds the owner.
+        unsafe { pinned.move_to(part) }
+    }
+
+    #[inline]
+    fn assert_inside(&self, part: &[u8]) {
+        let (base, start) = (self.ptr.as_ptr() as usize, part.as_ptr() as usize);
+        assert!(
+            part.is_empty() || (start >= base && start + part.len() <= base + self.len),
+            "a pinned part must lie inside its region"
+        );
     }
 
     /// Tells later whether the region, or a part that was pinned, is still held.

@@ -12,7 +12,7 @@
 //! step is the run's and a comparison with the bound, if there is one.
 
 use crate::error::Result;
-use crate::iterator::{InternalIterator, MergingIter, RunIter};
+use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
 use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, SequenceNumber};
 use crate::types::slice::Slice;
 
@@ -94,10 +94,9 @@ impl DbIter {
         upper: Option<Slice>,
     ) -> DbIter {
         let bounds = Bounds { lower, upper };
-        if let [run] = &runs[..]
-            && run.is_plain(sequence)
+        if runs.len() == 1
+            && let Some(RunIter::Level(run)) = runs.pop_if(|run| run.is_plain(sequence))
         {
-            let run = runs.remove(0);
             return DbIter::Plain(PlainIter { run, bounds, valid: false });
         }
         DbIter::Merged(MergedIter {
@@ -168,7 +167,7 @@ impl DbIter {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct PlainIter {
-    run: RunIter,
+    run: LevelIter,
     bounds: Bounds,
     valid: bool,
 }
@@ -211,6 +210,7 @@ impl PlainIter {
     fn next(&mut self) -> Result<()> {
         assert!(self.valid, "next on an iterator that is not valid");
         self.valid = false;
+        self.run.prefetch_ahead(true);
         self.run.next()?;
         self.show_below_upper();
         Ok(())
@@ -220,6 +220,7 @@ impl PlainIter {
     fn prev(&mut self) -> Result<()> {
         assert!(self.valid, "prev on an iterator that is not valid");
         self.valid = false;
+        self.run.prefetch_ahead(false);
         self.run.prev()?;
         self.show_from_lower();
         Ok(())

@@ -1,4 +1,5 @@
-//! The disjoint tables of a level (L1 and below) as one sorted run.
+//! Disjoint tables, those of a level (L1 and below) or a single one, as one
+//! sorted run.
 //!
 //! One table is open at a time. A user key never spans two tables of a level,
 //! so moving on from a table's end never has to look back.
@@ -6,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::sstable::TableIter;
+use crate::iterator::InternalIterator;
+use crate::sstable::{Table, TableIter};
 use crate::types::key::{InternalKeyRef, SeqType};
 use crate::types::slice::Slice;
 use crate::version::FileMeta;
@@ -14,182 +16,219 @@ use crate::version::FileMeta;
 /// Iterates over files that are sorted and disjoint.
 #[derive(Debug)]
 pub(crate) struct LevelIter {
-    files: Arc<[Arc<FileMeta>]>,
+    /// Of the open file.
+    table: TableIter,
+    index: usize,
+    /// `None`: there is one table.
+    files: Option<Arc<[Arc<FileMeta>]>>,
     fill_cache: bool,
     read_ahead_bytes: usize,
-    /// Index of the open file; meaningful while `table` is set.
-    index: usize,
-    table: Option<TableIter>,
+    guess: Guess,
+}
+
+/// Whether seeks are for keys that are there, judged by those before: then the
+/// point index is asked first.
+#[derive(Debug, Default)]
+struct Guess {
+    /// Seeks that are not to be tried.
+    pause: u32,
+    /// The length of the last pause.
+    last: u32,
+}
+
+/// The longest pause, in seeks.
+const PAUSE_MAX: u32 = 63;
+
+impl Guess {
+    fn is_likely(&mut self) -> bool {
+        let tries = self.pause == 0;
+        self.pause = self.pause.saturating_sub(1);
+        tries
+    }
+
+    /// What came of a seek that was tried.
+    fn learn(&mut self, right: bool) {
+        self.last = if right { 0 } else { (2 * self.last + 1).min(PAUSE_MAX) };
+        self.pause = self.last;
+    }
 }
 
 impl LevelIter {
-    pub(crate) fn new(files: Arc<[Arc<FileMeta>]>, fill_cache: bool) -> LevelIter {
-        LevelIter { files, fill_cache, read_ahead_bytes: 0, index: 0, table: None }
+    /// # Panics
+    /// If there is no file.
+    pub(crate) fn new(
+        files: Arc<[Arc<FileMeta>]>,
+        fill_cache: bool,
+        read_ahead_bytes: usize,
+    ) -> LevelIter {
+        let table = files[0].table().iter(fill_cache).with_read_ahead(read_ahead_bytes);
+        LevelIter { fill_cache, read_ahead_bytes, files: Some(files), ..LevelIter::of_table(table) }
     }
 
-    /// As [`TableIter::with_read_ahead`].
-    pub(crate) fn with_read_ahead(self, bytes: usize) -> LevelIter {
-        LevelIter { read_ahead_bytes: bytes, ..self }
+    /// A single table.
+    pub(crate) fn of_table(table: TableIter) -> LevelIter {
+        LevelIter {
+            table,
+            index: 0,
+            files: None,
+            fill_cache: false,
+            read_ahead_bytes: 0,
+            guess: Guess::default(),
+        }
     }
 
-    pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
-        &self.files
+    /// Whether all its tables meet a condition.
+    pub(crate) fn all(&self, mut f: impl FnMut(&Table) -> bool) -> bool {
+        match &self.files {
+            Some(files) => files.iter().all(|file| f(file.table())),
+            None => f(self.table.table()),
+        }
     }
 
-    /// Opens the file at `index` (unless it is open already); `None` past the
-    /// last one.
-    fn open(&mut self, index: usize) -> Option<&mut TableIter> {
-        if self.table.is_none() || self.index != index {
-            self.table = None;
-            let file = self.files.get(index)?;
-            self.table =
-                Some(file.table().iter(self.fill_cache).with_read_ahead(self.read_ahead_bytes));
+    /// Opens the file at `index`, unless it is open already.
+    fn open(&mut self, index: usize) -> &mut TableIter {
+        if let Some(files) = &self.files
+            && self.index != index
+        {
+            let table = files[index].table().iter(self.fill_cache);
+            self.table = table.with_read_ahead(self.read_ahead_bytes);
             self.index = index;
         }
-        self.table.as_mut()
+        &mut self.table
+    }
+
+    /// Number of the last file.
+    fn last(&self) -> usize {
+        self.files.as_ref().map_or(0, |files| files.len() - 1)
     }
 
     /// From the end of the open file to the start of the next one.
+    #[inline]
     fn skip_forward(&mut self) -> Result<()> {
-        while self.table.as_ref().is_some_and(|t| !t.valid()) {
-            if let Some(table) = self.open(self.index + 1) {
-                table.seek_to_first()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn skip_backward(&mut self) -> Result<()> {
-        while self.table.as_ref().is_some_and(|t| !t.valid()) {
-            match self.index.checked_sub(1) {
-                Some(before) => {
-                    if let Some(table) = self.open(before) {
-                        table.seek_to_last()?;
-                    }
-                }
-                None => self.table = None,
-            }
+        while !self.table.valid() && self.index < self.last() {
+            self.open(self.index + 1).seek_to_first()?;
         }
         Ok(())
     }
 
     #[inline]
-    pub(crate) fn valid(&self) -> bool {
-        self.table.as_ref().is_some_and(TableIter::valid)
+    fn skip_backward(&mut self) -> Result<()> {
+        while !self.table.valid() && self.index > 0 {
+            self.open(self.index - 1).seek_to_last()?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
-        if let Some(table) = self.open(0) {
-            table.seek_to_first()?;
-        }
+    /// As [`TableIter::prefetch_ahead`].
+    #[inline(always)]
+    pub(crate) fn prefetch_ahead(&self, forward: bool) {
+        self.table.prefetch_ahead(forward);
+    }
+}
+
+impl InternalIterator for LevelIter {
+    #[inline(always)]
+    fn valid(&self) -> bool {
+        self.table.valid()
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.open(0).seek_to_first()?;
         self.skip_forward()
     }
 
-    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
-        if let Some(last) = self.files.len().checked_sub(1)
-            && let Some(table) = self.open(last)
-        {
-            table.seek_to_last()?;
-        }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.open(self.last()).seek_to_last()?;
         self.skip_backward()
     }
 
-    pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+    fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         self.locate(key);
         self.seek_located(key)
     }
 
-    pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>) {
-        let index = self.files.partition_point(|f| f.largest.as_ref() < key);
-        if let Some(table) = self.open(index) {
-            table.locate(key);
+    fn locate(&mut self, key: InternalKeyRef<'_>) {
+        let index = self
+            .files
+            .as_ref()
+            .map_or(0, |files| files.partition_point(|file| file.largest.as_ref() < key));
+        if index > self.last() {
+            self.open(self.last()).leave();
+        } else {
+            let likely = self.guess.is_likely();
+            self.open(index).locate(key, likely);
         }
     }
 
-    pub(crate) fn prefetch_located(&self, key: InternalKeyRef<'_>) {
-        if let Some(table) = &self.table {
-            table.prefetch_located(key);
-        }
+    fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
+        self.table.prefetch_located(key);
     }
 
-    pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        if let Some(table) = &mut self.table {
-            table.seek_located(key)?;
+    fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        if let Some(right) = self.table.seek_located(key)? {
+            self.guess.learn(right);
         }
         self.skip_forward()
     }
 
-    pub(crate) fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        match self.files.partition_point(|f| f.smallest.as_ref() <= key).checked_sub(1) {
-            Some(index) => {
-                if let Some(table) = self.open(index) {
-                    table.seek_for_prev(key)?;
-                }
-                self.skip_backward()
-            }
-            None => {
-                self.table = None;
-                Ok(())
-            }
+    fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        let files = self.files.as_ref();
+        let after =
+            files.map_or(1, |files| files.partition_point(|file| file.smallest.as_ref() <= key));
+        let Some(index) = after.checked_sub(1) else {
+            self.open(0).leave();
+            return Ok(());
+        };
+        let likely = self.guess.is_likely();
+        if let Some(right) = self.open(index).seek_for_prev(key, likely)? {
+            self.guess.learn(right);
         }
+        self.skip_backward()
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Result<()> {
+        self.table.next()?;
+        if self.table.valid() { Ok(()) } else { self.skip_forward() }
+    }
+
+    #[inline(always)]
+    fn prev(&mut self) -> Result<()> {
+        self.table.prev()?;
+        if self.table.valid() { Ok(()) } else { self.skip_backward() }
+    }
+
+    // No key spans two tables.
+    #[inline]
+    fn is_only_version(&self) -> bool {
+        self.table.is_only_version()
     }
 
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<()> {
-        self.current_mut().next()?;
-        if self.valid() { Ok(()) } else { self.skip_forward() }
+    fn prefetch_next(&self) {
+        self.table.prefetch_next();
+    }
+
+    #[inline(always)]
+    fn user_key(&self) -> &[u8] {
+        self.table.user_key()
     }
 
     #[inline]
-    pub(crate) fn prev(&mut self) -> Result<()> {
-        self.current_mut().prev()?;
-        if self.valid() { Ok(()) } else { self.skip_backward() }
+    fn seq_type(&self) -> SeqType {
+        self.table.seq_type()
     }
 
-    /// As [`TableIter::is_only_version`]: no key spans two tables.
-    #[inline]
-    pub(crate) fn is_only_version(&self) -> bool {
-        self.current().is_only_version()
+    #[inline(always)]
+    fn value(&self) -> &[u8] {
+        self.table.value()
     }
 
-    /// As [`TableIter::prefetch_next`].
-    #[inline]
-    pub(crate) fn prefetch_next(&self) {
-        if let Some(table) = &self.table {
-            table.prefetch_next();
-        }
+    fn pinned_value(&self) -> Slice {
+        self.table.pinned_value()
     }
 
-    #[inline]
-    fn current_mut(&mut self) -> &mut TableIter {
-        self.table.as_mut().expect("only a valid iterator moves")
-    }
-
-    #[inline]
-    fn current(&self) -> &TableIter {
-        self.table.as_ref().expect("only a valid iterator is read")
-    }
-
-    #[inline]
-    pub(crate) fn user_key(&self) -> &[u8] {
-        self.current().user_key()
-    }
-
-    #[inline]
-    pub(crate) fn seq_type(&self) -> SeqType {
-        self.current().seq_type()
-    }
-
-    #[inline]
-    pub(crate) fn value(&self) -> &[u8] {
-        self.current().value()
-    }
-
-    pub(crate) fn pinned_value(&self) -> Slice {
-        self.current().pinned_value()
-    }
-
-    pub(crate) fn pinned_key(&self) -> Slice {
-        self.current().pinned_key()
+    fn pinned_key(&self) -> Slice {
+        self.table.pinned_key()
     }
 }

@@ -195,7 +195,7 @@ impl<I: InternalIterator> InternalIterator for MergingIter<I> {
 
     fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         self.runs.iter_mut().for_each(|run| run.locate(key));
-        self.runs.iter().for_each(|run| run.prefetch_located(key));
+        self.runs.iter_mut().for_each(|run| run.prefetch_located(key));
         self.all(Direction::Forward, |run| run.seek_located(key))
     }
 

@@ -33,7 +33,7 @@ pub(crate) trait InternalIterator {
     fn locate(&mut self, _key: InternalKeyRef<'_>) {}
     /// After [`locate`](Self::locate) of the same key, once what that asked for
     /// is there: the fetch of the entry that it is likely to be.
-    fn prefetch_located(&self, _key: InternalKeyRef<'_>) {}
+    fn prefetch_located(&mut self, _key: InternalKeyRef<'_>) {}
     /// As `seek`, after [`locate`](Self::locate) of the same key.
     fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         self.seek(key)
@@ -68,27 +68,26 @@ pub(crate) trait InternalIterator {
 #[derive(Debug)]
 pub(crate) enum RunIter {
     Mem(MemTableIter),
-    Table(TableIter),
     Level(LevelIter),
 }
 
 impl RunIter {
+    /// A single table.
+    pub(crate) fn of_table(table: TableIter) -> RunIter {
+        RunIter::Level(LevelIter::of_table(table))
+    }
+
     /// Whether every entry is a put at or before `sequence` and alone with its
     /// user key. May say no when it is so.
-    pub(crate) fn is_plain(&self, sequence: SequenceNumber) -> bool {
-        match self {
-            RunIter::Mem(_) => false,
-            RunIter::Table(table) => is_plain_table(table.table(), sequence),
-            RunIter::Level(level) => {
-                level.files().iter().all(|file| is_plain_table(file.table(), sequence))
-            }
-        }
+    fn is_plain(&self, sequence: SequenceNumber) -> bool {
+        let is_plain = |table: &Table| {
+            let properties = table.properties();
+            !properties.has_versions
+                && !properties.has_deletes()
+                && properties.largest_seq <= sequence
+        };
+        matches!(self, RunIter::Level(level) if level.all(is_plain))
     }
-}
-
-fn is_plain_table(table: &Table, sequence: SequenceNumber) -> bool {
-    let properties = table.properties();
-    !properties.has_versions && !properties.has_deletes() && properties.largest_seq <= sequence
 }
 
 /// Runs one method on whichever run it is; memtables cannot fail.
@@ -96,7 +95,6 @@ macro_rules! each_run {
     ($self:ident, $run:ident => $mem:expr, $table:expr) => {
         match $self {
             RunIter::Mem($run) => $mem,
-            RunIter::Table($run) => $table,
             RunIter::Level($run) => $table,
         }
     };
@@ -113,7 +111,7 @@ macro_rules! moves {
 
 macro_rules! looks {
     ($($name:ident() -> $ty:ty),* $(,)?) => {$(
-        #[inline]
+        #[inline(always)]
         fn $name(&self) -> $ty {
             each_run!(self, run => run.$name(), run.$name())
         }
@@ -124,15 +122,13 @@ impl InternalIterator for RunIter {
     fn locate(&mut self, key: InternalKeyRef<'_>) {
         match self {
             RunIter::Mem(run) => run.locate(key.user_key),
-            RunIter::Table(run) => run.locate(key),
             RunIter::Level(run) => run.locate(key),
         }
     }
 
-    fn prefetch_located(&self, key: InternalKeyRef<'_>) {
+    fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
         match self {
             RunIter::Mem(run) => run.prefetch_located(key.user_key),
-            RunIter::Table(run) => run.prefetch_located(key),
             RunIter::Level(run) => run.prefetch_located(key),
         }
     }

@@ -114,7 +114,7 @@ impl Repair {
         // Not all of these need have been live: if this repair is cut off, the
         // next one must not believe that any was replaced.
         origin.obsolete.clear();
-        let runs = files.iter().map(|f| RunIter::Table(f.table().iter(false))).collect();
+        let runs = files.iter().map(|f| RunIter::of_table(f.table().iter(false))).collect();
         let mut entries = MergingIter::new(runs, PrefixMap::default());
         let target = options.target_file_bytes;
         let mut output = OutputWriter::new(&self.context, &options, &origin, LAST, target, true);

@@ -35,6 +35,7 @@ use crate::util::coding::Cursor;
 
 /// Up to this many heads are compared all, in vectors; more are bisected.
 const LINEAR_HEADS_MAX: usize = 96;
+const HEAD_SKIP_AT: usize = 7;
 
 /// Where things are in a block: its decoded header.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +48,6 @@ pub(crate) struct Layout {
     key_len: u16,
     value_len: u16,
     flags: u8,
-    head_skip: u8,
 }
 
 /// Where one entry's key and value are; `key_start <= key_end <= end <= used`.
@@ -64,7 +64,7 @@ impl Layout {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Layout> {
         let header = bytes.first_chunk::<BLOCK_HEADER_LEN>()?;
         let n = u32::from(u16::from_le_bytes([header[4], header[5]]));
-        let (flags, head_skip) = (header[6], header[7]);
+        let flags = header[6];
         let used = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         let key_len = u16::from_le_bytes([header[12], header[13]]);
         let value_len = u16::from_le_bytes([header[14], header[15]]);
@@ -80,17 +80,7 @@ impl Layout {
         let offset_len = if flags & BLOCK_WIDE != 0 { 4 } else { 2 };
         let seqs_at = offsets_at + if fixed { 0 } else { (n + 1) * offset_len };
         let entries_at = seqs_at + if flags & BLOCK_SEQS != 0 { 8 * n } else { 0 };
-        let layout = Layout {
-            n,
-            used,
-            offsets_at,
-            seqs_at,
-            entries_at,
-            key_len,
-            value_len,
-            flags,
-            head_skip,
-        };
+        let layout = Layout { n, used, offsets_at, seqs_at, entries_at, key_len, value_len, flags };
         let end = if fixed {
             u64::from(entries_at) + u64::from(n) * layout.stride()
         } else {
@@ -99,9 +89,56 @@ impl Layout {
         (end <= u64::from(used)).then_some(layout)
     }
 
+    /// That of a block of this shape.
+    #[inline]
+    pub(super) fn of(shape: Shape) -> Layout {
+        let n = shape.per_block as u32;
+        let offsets_at = BLOCK_HEADER_LEN as u32 + 4 * n;
+        let entries_at = offsets_at + if shape.seqs { 8 * n } else { 0 };
+        let seqs = if shape.seqs { BLOCK_SEQS } else { 0 };
+        let layout = Layout {
+            n,
+            used: 0,
+            offsets_at,
+            seqs_at: offsets_at,
+            entries_at,
+            key_len: shape.key_len as u16,
+            value_len: shape.value_len as u16,
+            flags: BLOCK_FIXED_KEYS | BLOCK_FIXED_VALUES | seqs,
+        };
+        Layout { used: entries_at + n * layout.stride() as u32, ..layout }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.n
+    }
+
+    /// Length of the block without its padding.
+    #[inline]
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Whether all entries have the same length and no sequence number, so that
+    /// [`after`](Self::after) and [`before`](Self::before) lead from one to another.
+    #[inline]
+    pub(crate) fn is_even(&self) -> bool {
+        self.flags & (BLOCK_FIXED_VALUES | BLOCK_SEQS) == BLOCK_FIXED_VALUES
+    }
+
+    /// In an even block, the entry after one that is not the last.
+    #[inline]
+    pub(crate) fn after(&self, range: EntryRange) -> EntryRange {
+        let key_end = range.end + u32::from(self.key_len);
+        EntryRange { key_start: range.end, key_end, end: key_end + u32::from(self.value_len) }
+    }
+
+    /// In an even block, the entry before one that is not the first.
+    #[inline]
+    pub(crate) fn before(&self, range: EntryRange) -> EntryRange {
+        let key_end = range.key_start - u32::from(self.value_len);
+        EntryRange { key_start: key_end - u32::from(self.key_len), key_end, end: range.key_start }
     }
 
     #[inline]
@@ -252,6 +289,13 @@ impl<'a> Block<'a> {
         self.layout.seq_type(self.bytes, i)
     }
 
+    /// How many bytes of a key its head leaves out.
+    #[inline]
+    fn head_skip(&self) -> usize {
+        // In bounds by `parse`.
+        usize::from(self.bytes[HEAD_SKIP_AT])
+    }
+
     #[inline]
     fn heads(&self) -> &'a [[u8; 4]] {
         // In bounds by `parse`.
@@ -296,7 +340,7 @@ impl<'a> Block<'a> {
     /// The bytes of the first entry whose head is that of `key`.
     #[inline]
     pub(crate) fn likely_entry(&self, key: &[u8]) -> Option<&'a [u8]> {
-        let rest = key.get(usize::from(self.layout.head_skip)..)?;
+        let rest = key.get(self.head_skip()..)?;
         let at = self.layout.entry(self.bytes, self.ties(head_of(rest)).0)?;
         self.bytes.get(at.key_start as usize..at.end as usize)
     }
@@ -304,7 +348,7 @@ impl<'a> Block<'a> {
     /// The newest version of `key` at or before `read`. `None`: damaged.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], read: SeqType) -> Option<Found<&'a [u8]>> {
-        let Some(rest) = key.get(usize::from(self.layout.head_skip)..) else {
+        let Some(rest) = key.get(self.head_skip()..) else {
             // Shorter than what all keys here share, as would be its versions
             // in the next block.
             return Some(Found::Absent);
@@ -337,7 +381,7 @@ impl<'a> Block<'a> {
 
     /// The first entry at or after `(key, read)`, or `len()`. `None`: damaged.
     pub(crate) fn lower_bound(&self, key: &[u8], read: SeqType) -> Option<u32> {
-        let skip = usize::from(self.layout.head_skip);
+        let skip = self.head_skip();
         let (start, end) = key.get(skip..).map_or((0, 0), |rest| self.ties(head_of(rest)));
         // Any entry tells the prefix; this one is the answer if the key has it.
         let prefix = self.entry(start.min(self.len() - 1))?.0.get(..skip)?;

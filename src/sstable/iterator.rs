@@ -13,13 +13,17 @@
 //!    A walk over blocks that this process has touched begins with it after a
 //!    few blocks: they are likely in memory, and a short walk asks nothing.
 //!    (They need not be: the database may be larger than the memory.)
+//! 4. A seek in a table with a point index may ask that for the key itself: its
+//!    entry is then found without the fences, and without a look at the block,
+//!    which it is known to be in and whose shape is known.
 
 use std::sync::Arc;
 
 use super::block::{Block, EntryRange, Layout};
+use super::format::SEQ_TYPE_BOTTOM;
 use super::reader::Table;
 use crate::error::Result;
-use crate::types::key::{InternalKeyRef, SeqType};
+use crate::types::key::{InternalKeyRef, SeqType, hash_key};
 use crate::types::slice::{Pinned, Slice};
 use crate::util::prefetch::prefetch_address;
 
@@ -32,6 +36,19 @@ const STEPS_ALONE: u32 = 3;
 
 const NO_BLOCK: usize = usize::MAX;
 const CACHE_LINE: usize = 64;
+/// How far ahead of its position a walk that is alone fetches, in bytes.
+const FETCH_AHEAD: usize = 512;
+
+/// Where a seek goes on after its first steps.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// The table is not where the key belongs.
+    Nowhere,
+    /// To the block that the fences name.
+    Block(usize),
+    /// To what the point index says of the key with this hash.
+    Hash(u64),
+}
 
 /// A position in a table.
 #[derive(Debug)]
@@ -46,8 +63,8 @@ pub(crate) struct TableIter {
     seq_type: SeqType,
     /// Which block is held, or `NO_BLOCK`.
     held: usize,
-    /// The block that `locate` found.
-    located: usize,
+    /// What `locate` found.
+    aim: Aim,
     table: Arc<Table>,
     /// Whether two entries of the table may have the same user key.
     has_versions: bool,
@@ -73,7 +90,7 @@ impl TableIter {
             range: EntryRange::default(),
             seq_type: SeqType::default(),
             held: NO_BLOCK,
-            located: NO_BLOCK,
+            aim: Aim::Nowhere,
             has_versions: table.properties().has_versions,
             table,
             fill_cache,
@@ -123,25 +140,136 @@ impl TableIter {
 
     /// To the first entry at or after `key`.
     pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        self.locate(key);
-        self.seek_located(key)
+        self.locate(key, false);
+        self.seek_located(key)?;
+        Ok(())
     }
 
-    /// Finds the block that `key` belongs to and starts fetching its head.
-    pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>) {
-        self.located = self.table.locate(key.user_key);
-        self.table.prefetch_block(self.located);
+    /// Starts fetching what finds the entry of `key`, if it is likely that there
+    /// is one, or else the head of the block that it belongs to.
+    #[inline]
+    pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>, likely: bool) {
+        let key_len = self.table.points().map(|points| points.key_len());
+        if likely && key_len == Some(key.user_key.len()) {
+            let hash = hash_key(key.user_key);
+            self.table.points().expect("there is one").prefetch(hash);
+            self.aim = Aim::Hash(hash);
+        } else {
+            self.aim_by_fences(key);
+        }
+    }
+
+    /// What to do in place of [`locate`](Self::locate) where the key belongs into
+    /// no table: the position will not be valid.
+    pub(crate) fn leave(&mut self) {
+        (self.aim, self.end) = (Aim::Nowhere, 0);
+    }
+
+    fn aim_by_fences(&mut self, key: InternalKeyRef<'_>) -> usize {
+        let block = self.table.locate(key.user_key);
+        self.table.prefetch_block(block);
+        self.aim = Aim::Block(block);
+        block
     }
 
     /// Starts fetching the entry that `key` is likely to be.
-    pub(crate) fn prefetch_located(&self, key: InternalKeyRef<'_>) {
-        self.table.prefetch_entry(self.located, key.user_key);
+    pub(crate) fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
+        match self.aim {
+            Aim::Nowhere => {}
+            Aim::Block(block) => self.table.prefetch_entry(block, key.user_key),
+            Aim::Hash(hash) => {
+                let likely = self.find_by(hash, |entry, _| {
+                    prefetch_address(entry.as_ptr());
+                    true
+                });
+                if likely.is_none() {
+                    self.aim_by_fences(key);
+                }
+            }
+        }
     }
 
-    /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key.
-    pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+    /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key. Says
+    /// whether the point index knew the entry of `key`, if it was asked.
+    #[inline]
+    pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<Option<bool>> {
+        let (block, known) = match self.aim {
+            Aim::Nowhere => return Ok(None),
+            Aim::Block(block) => (block, None),
+            Aim::Hash(hash) => {
+                if self.enter_by(hash, key, |found| found <= key.seq_type) {
+                    return Ok(Some(true));
+                }
+                (self.aim_by_fences(key), Some(false))
+            }
+        };
+        self.seek_from(block, key)?;
+        Ok(known)
+    }
+
+    /// To the entry of `key`'s user key, if the point index knows it, and its
+    /// sequence number is right.
+    #[inline]
+    fn enter_by(
+        &mut self,
+        hash: u64,
+        key: InternalKeyRef<'_>,
+        right: impl Fn(SeqType) -> bool,
+    ) -> bool {
+        let mut seq_type = SEQ_TYPE_BOTTOM;
+        let place = self.find_by(hash, |entry, seq_type_at| {
+            if !entry.starts_with(key.user_key) {
+                return false;
+            }
+            if let Some(at) = seq_type_at {
+                let Some(bytes) = self.table.region().get(at..).and_then(<[u8]>::first_chunk)
+                else {
+                    return false;
+                };
+                seq_type = SeqType(u64::from_le_bytes(*bytes));
+            }
+            right(seq_type)
+        });
+        let Some((block, number)) = place else { return false };
+        if self.held != block {
+            let points = self.table.points().expect("there is one");
+            let layout = Layout::of(points.shape(block));
+            let (region, start) = (self.table.region(), points.block_start(block));
+            let Some(bytes) = region.get(start..start + layout.used() as usize) else {
+                return false;
+            };
+            region.pin_into(bytes, &mut self.block);
+            (self.held, self.layout) = (block, layout);
+        }
+        let Some(range) = self.layout.entry(&self.block, number) else { return false };
         self.begin();
-        let mut i = self.located;
+        (self.range, self.seq_type, self.at) = (range, seq_type, number);
+        self.end = self.layout.len();
+        true
+    }
+
+    /// Block and number of the first entry that may have a key of this hash, may
+    /// be read as it lies there, and is `right`.
+    #[inline]
+    fn find_by(
+        &self,
+        hash: u64,
+        mut right: impl FnMut(&[u8], Option<usize>) -> bool,
+    ) -> Option<(usize, u32)> {
+        let table = &self.table;
+        let points = table.points()?;
+        points.find(hash, |block, number| {
+            let place = points.entry(block, number)?;
+            if !table.is_in_place(block) {
+                return None;
+            }
+            let entry = table.entry_at(place)?;
+            right(entry, place.seq_type).then_some((block, number as u32))
+        })
+    }
+
+    fn seek_from(&mut self, mut i: usize, key: InternalKeyRef<'_>) -> Result<()> {
+        self.begin();
         while self.hold(i)? {
             let at = self.lower_bound(key)?;
             if at < self.layout.len() {
@@ -152,30 +280,56 @@ impl TableIter {
         Ok(())
     }
 
-    /// To the last entry at or before `key`.
-    pub(crate) fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+    /// To the last entry at or before `key`. Says, as
+    /// [`seek_located`](Self::seek_located), how it was found.
+    pub(crate) fn seek_for_prev(
+        &mut self,
+        key: InternalKeyRef<'_>,
+        likely: bool,
+    ) -> Result<Option<bool>> {
+        self.locate(key, likely);
+        let known = if let Aim::Hash(hash) = self.aim {
+            if self.enter_by(hash, key, |found| found >= key.seq_type) {
+                return Ok(Some(true));
+            }
+            Some(false)
+        } else {
+            None
+        };
         self.seek(key)?;
         if !self.valid() {
-            return self.seek_to_last();
+            self.seek_to_last()?;
+        } else if self.key() != key {
+            self.prev()?;
         }
-        if self.key() == key { Ok(()) } else { self.prev() }
+        Ok(known)
     }
 
     /// To the next entry.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<()> {
         debug_assert!(self.valid());
         let at = self.at + 1;
-        if at < self.end { self.enter(at) } else { self.next_block() }
+        if at >= self.end {
+            self.next_block()
+        } else if self.layout.is_even() {
+            (self.at, self.range) = (at, self.layout.after(self.range));
+            Ok(())
+        } else {
+            self.enter(at)
+        }
     }
 
     /// To the entry before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prev(&mut self) -> Result<()> {
         debug_assert!(self.valid());
-        match self.at.checked_sub(1) {
-            Some(at) => self.enter(at),
-            None => self.prev_block(),
+        let Some(at) = self.at.checked_sub(1) else { return self.prev_block() };
+        if self.layout.is_even() {
+            (self.at, self.range) = (at, self.layout.before(self.range));
+            Ok(())
+        } else {
+            self.enter(at)
         }
     }
 
@@ -191,6 +345,22 @@ impl TableIter {
         let next = self.block.as_ptr().wrapping_add(self.range.end as usize);
         prefetch_address(next);
         prefetch_address(next.wrapping_add(CACHE_LINE));
+    }
+
+    /// Starts fetching what a walk that is alone comes to: the hardware does so,
+    /// too, but not across pages, and less so backward.
+    #[inline(always)]
+    pub(crate) fn prefetch_ahead(&self, forward: bool) {
+        let ahead = if forward {
+            self.block.as_ptr().wrapping_add(self.range.end as usize + FETCH_AHEAD)
+        } else {
+            self.block
+                .as_ptr()
+                .wrapping_add(self.range.key_start as usize)
+                .wrapping_sub(FETCH_AHEAD)
+        };
+        prefetch_address(ahead);
+        prefetch_address(ahead.wrapping_add(CACHE_LINE));
     }
 
     #[inline]
@@ -258,16 +428,18 @@ impl TableIter {
         if self.held == i {
             return Ok(true);
         }
-        let Some(block) = self.table.pinned_block(i, self.fill_cache)? else {
+        // What is held is not block `i` yet, nor the old one for sure any more.
+        let held = std::mem::replace(&mut self.held, NO_BLOCK);
+        if !self.table.pin_block(i, self.fill_cache, &mut self.block)? {
+            self.held = held;
             return Ok(false);
-        };
+        }
         self.held = i;
-        let Some(layout) = Layout::parse(&block) else {
+        let Some(layout) = Layout::parse(&self.block) else {
             let error = self.damaged();
             self.held = NO_BLOCK;
             return Err(error);
         };
-        self.block = block;
         self.layout = layout;
         Ok(true)
     }

@@ -241,6 +241,11 @@ impl PointIndex {
         Shape { per_block, ..self.shape }
     }
 
+    /// Where block `i` starts in the file.
+    pub(super) fn block_start(&self, i: usize) -> usize {
+        i * self.block_len
+    }
+
     /// Length of every key.
     #[inline]
     pub(super) fn key_len(&self) -> usize {

@@ -537,14 +537,16 @@ impl Table {
         decompress(header[4], body, len as usize).map_err(|what| self.corrupt(handle.offset, what))
     }
 
-    /// Block `i` with an owner, as iterators hold it; `None` past the last.
-    pub(super) fn pinned_block(&self, i: usize, fill: bool) -> Result<Option<Pinned>> {
-        let Some(handle) = self.index()?.block(i) else { return Ok(None) };
-        Ok(Some(if handle.compressed {
-            self.cached_block(i, handle, fill)?
+    /// Sets `block` to block `i` with its owner, as iterators hold it; false past
+    /// the last.
+    pub(super) fn pin_block(&self, i: usize, fill: bool, block: &mut Pinned) -> Result<bool> {
+        let Some(handle) = self.index()?.block(i) else { return Ok(false) };
+        if handle.compressed {
+            *block = self.cached_block(i, handle, fill)?;
         } else {
-            self.region.pin(self.mapped_block(i, handle)?)
-        }))
+            self.region.pin_into(self.mapped_block(i, handle)?, block);
+        }
+        Ok(true)
     }
 
     /// At most `n` ascending keys that cut the table into parts of about equal

@@ -58,6 +58,21 @@ impl Pinned {
         Pinned { ptr, len, owner }
     }
 
+    /// Whether `owner` is what keeps the bytes.
+    #[inline]
+    pub(crate) fn is_owned_by<T>(&self, owner: &Arc<T>) -> bool {
+        Arc::as_ptr(&self.owner).cast::<()>() == Arc::as_ptr(owner).cast()
+    }
+
+    /// Moves on to other bytes of the same owner, counting no reference.
+    ///
+    /// # Safety
+    /// As for [`new`](Self::new), with this slice's owner.
+    #[inline]
+    pub(crate) unsafe fn move_to(&mut self, bytes: &[u8]) {
+        (self.ptr, self.len) = (bytes.as_ptr(), bytes.len());
+    }
+
     /// A part of this slice under the same owner.
     ///
     /// # Panics

@@ -96,9 +96,19 @@ fn every_use_may_be_the_first() {
                 let mut iter = fresh().iter(true);
                 iter.seek(wanted.0.as_ref()).unwrap();
                 assert_eq!(iter.value(), wanted.1);
-                let mut iter = fresh().iter(true);
-                iter.seek_for_prev(wanted.0.as_ref()).unwrap();
-                assert_eq!(iter.value(), wanted.1);
+                for likely in [false, true] {
+                    let mut iter = fresh().iter(true);
+                    iter.seek_for_prev(wanted.0.as_ref(), likely).unwrap();
+                    assert_eq!(iter.value(), wanted.1);
+                    let table = fresh();
+                    let mut iter = table.iter(true);
+                    iter.locate(wanted.0.as_ref(), likely);
+                    // In the middle of a seek, or for nothing.
+                    table.load().unwrap();
+                    iter.prefetch_located(wanted.0.as_ref());
+                    iter.seek_located(wanted.0.as_ref()).unwrap();
+                    assert_eq!(iter.value(), wanted.1);
+                }
                 let table = fresh();
                 let probe = table.explain(key, hash_key(key), SeqType::NEWEST).unwrap();
                 assert_eq!(probe.found.map(|(_, value)| value.to_vec()).as_ref(), Some(&wanted.1));
@@ -251,7 +261,10 @@ fn damage_of_a_part_is_told_by_every_use_of_it() {
                     is_told(iter.seek_to_first().unwrap_err());
                     is_told(iter.seek_to_last().unwrap_err());
                     is_told(iter.seek(entries[5].0.as_ref()).unwrap_err());
-                    is_told(iter.seek_for_prev(entries[5].0.as_ref()).unwrap_err());
+                    is_told(iter.seek_for_prev(entries[5].0.as_ref(), true).unwrap_err());
+                    iter.locate(entries[5].0.as_ref(), true);
+                    iter.prefetch_located(entries[5].0.as_ref());
+                    is_told(iter.seek_located(entries[5].0.as_ref()).unwrap_err());
                     assert!(!iter.valid());
                     is_told(table.split_keys(3).unwrap_err());
                 }

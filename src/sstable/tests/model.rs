@@ -103,7 +103,7 @@ proptest! {
                     at = entries.partition_point(|(k, _)| k.as_ref() < target);
                 }
                 3 => {
-                    iter.seek_for_prev(target).unwrap();
+                    iter.seek_for_prev(target, seq % 2 == 0).unwrap();
                     at = entries
                         .partition_point(|(k, _)| k.as_ref() <= target)
                         .checked_sub(1)
@@ -111,7 +111,7 @@ proptest! {
                 }
                 4 => {
                     let exact = &entries[seq as usize % entries.len()].0;
-                    iter.seek_for_prev(exact.as_ref()).unwrap();
+                    iter.seek_for_prev(exact.as_ref(), key.is_empty()).unwrap();
                     at = seq as usize % entries.len();
                 }
                 5 | 6 if valid => {

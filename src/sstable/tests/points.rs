@@ -89,6 +89,80 @@ fn sequence_numbers_hide_what_is_newer_than_the_reader() {
     }
 }
 
+/// Seeks, by the point index or not, and steps from where they lead, beside a
+/// search of the entries.
+fn seeks_as_the_model(table: &Arc<Table>, entries: &[Entry], key: &[u8], read: u64) -> usize {
+    let target = InternalKeyRef::new(key, SeqType::for_read(read));
+    let mut iter = table.iter(true);
+    let mut known = 0;
+    let here =
+        |iter: &TableIter| iter.valid().then(|| (iter.key().to_owned(), iter.value().to_vec()));
+    for likely in [true, false, true] {
+        let after = entries.partition_point(|(k, _)| k.as_ref() < target);
+        iter.locate(target, likely);
+        if read.is_multiple_of(2) {
+            iter.prefetch_located(target);
+        }
+        known += usize::from(iter.seek_located(target).unwrap() == Some(true));
+        assert_eq!(here(&iter).as_ref(), entries.get(after), "{target:?} {likely}");
+        if iter.valid() {
+            iter.next().unwrap();
+            assert_eq!(here(&iter).as_ref(), entries.get(after + 1));
+        }
+        let before = entries.partition_point(|(k, _)| k.as_ref() <= target).checked_sub(1);
+        known += usize::from(iter.seek_for_prev(target, likely).unwrap() == Some(true));
+        assert_eq!(here(&iter).as_ref(), before.map(|i| &entries[i]), "{target:?} {likely}");
+        if iter.valid() {
+            iter.prev().unwrap();
+            assert_eq!(here(&iter).as_ref(), before.and_then(|i| entries.get(i.wrapping_sub(1))));
+        }
+    }
+    known
+}
+
+#[test]
+fn seeks_lead_to_the_same_entries_with_and_without_the_point_index() {
+    // Without sequence numbers, and with them.
+    for seq in [0, 100] {
+        for n in [1, 30, 31, 2000] {
+            let entries: Vec<Entry> = (0..n)
+                .map(|i| {
+                    let seq = if seq == 0 { 0 } else { seq + i % 50 };
+                    put(format!("{:012}", 3 * i), seq, format!("value {i:090}"))
+                })
+                .collect();
+            let env = MemEnv::default();
+            let summary = write(&env, &entries, options(Compression::None, 4096));
+            for options in every_way_to_read() {
+                let in_place = reads_in_place(&options);
+                let size = summary.file_size;
+                let table = Table::open(&env, Path::new(PATH), 7, size, None, options).unwrap();
+                let table = Arc::new(table);
+                // The first time blocks are not touched yet, the second time they are.
+                for turn in 0..2 {
+                    for i in (0..3 * n + 3).step_by(1 + n as usize / 50) {
+                        let key = format!("{i:012}");
+                        for read in [0, 124, 125, 149, 200] {
+                            let found = seeks_as_the_model(&table, &entries, key.as_bytes(), read);
+                            let there = i.is_multiple_of(3) && i / 3 < n;
+                            if turn == 1 {
+                                // One of the two seeks: the entry is on one side of the reader.
+                                assert_eq!(found > 0, there && in_place, "{key} {read}");
+                            }
+                        }
+                        for key in [&key[1..], "", "9"] {
+                            assert_eq!(
+                                seeks_as_the_model(&table, &entries, key.as_bytes(), 125),
+                                0
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn tables_of_unlike_entries_have_none() {
     let has_points = |entries: &[Entry], options| build(entries, options).has_points();
