@@ -66,7 +66,8 @@ pub enum VerifyChecksums {
     /// On the first touch of each block by this process.
     #[default]
     FirstTouch,
-    /// On every read.
+    /// On every read. Opening a database then loads and verifies the indexes and
+    /// filters of all its tables before it returns, however many they are.
     EveryRead,
     /// Never, except by `verify`.
     Never,

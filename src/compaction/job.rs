@@ -76,7 +76,7 @@ pub(crate) fn run(
 ) -> Result<Outcome> {
     let origin = &origin_of(context, family, plan.files());
     let shared = Shared { context, options, origin, plan, version, snapshots };
-    let ranges = split(plan, options, threads);
+    let ranges = split(plan, options, threads)?;
     let outputs = match &ranges[..] {
         [range] => subcompaction::run(&shared, range)?,
         _ => run_parallel(&shared, &ranges)?,
@@ -127,21 +127,25 @@ fn in_parallel<T: Sync, R: Send>(
 
 /// Cuts the plan's keys into at most `threads` ranges of similar size; small
 /// jobs stay whole.
-fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -> Vec<KeyRange> {
+fn split(
+    plan: &CompactionPlan,
+    options: &ColumnFamilyOptions,
+    threads: usize,
+) -> Result<Vec<KeyRange>> {
     let pieces =
         (plan.input_bytes() / options.target_file_bytes.max(1)).min(threads as u64).max(1) as usize;
     if pieces == 1 {
-        return vec![KeyRange::default()];
+        return Ok(vec![KeyRange::default()]);
     }
     // Parts of files by their first keys, with their sizes.
     let part_bytes = plan.input_bytes() / (pieces as u64 * PARTS_OF_A_RANGE) + 1;
-    let parts_of = |file: &Arc<FileMeta>| {
-        let inner = file.table().split_keys((file.size / part_bytes) as usize);
+    let mut parts: Vec<(Box<[u8]>, u64)> = vec![];
+    for file in plan.files() {
+        let inner = file.table().split_keys((file.size / part_bytes) as usize)?;
         let bytes = file.size / (inner.len() as u64 + 1);
         let first = std::iter::once(file.smallest.user_key.as_ref().into());
-        first.chain(inner).map(move |key| (key, bytes)).collect::<Vec<(Box<[u8]>, u64)>>()
-    };
-    let mut parts: Vec<(Box<[u8]>, u64)> = plan.files().flat_map(parts_of).collect();
+        parts.extend(first.chain(inner).map(|key| (key, bytes)));
+    }
     parts.sort_unstable();
     let range_bytes = parts.iter().map(|(_, bytes)| bytes).sum::<u64>() / pieces as u64;
     let (mut cuts, mut before) = (Vec::new(), 0);
@@ -154,7 +158,7 @@ fn split(plan: &CompactionPlan, options: &ColumnFamilyOptions, threads: usize) -
     cuts.dedup();
     let starts = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
     let ends = cuts.iter().cloned().map(Some).chain([None]);
-    starts.zip(ends).map(|(start, end)| KeyRange { start, end }).collect()
+    Ok(starts.zip(ends).map(|(start, end)| KeyRange { start, end }).collect())
 }
 
 #[cfg(test)]

@@ -48,11 +48,19 @@ impl TableContext {
         TableReadOptions { verify, mode, cache }
     }
 
-    /// Opens a table of the manifest.
+    /// Opens a table of the manifest and loads it.
     pub(crate) fn open(&self, meta: &FileMeta) -> Result<Arc<Table>> {
+        let table = self.open_head(meta)?;
+        table.load()?;
+        Ok(table)
+    }
+
+    /// Opens a table of the manifest, as [`Table::open_head`].
+    pub(crate) fn open_head(&self, meta: &FileMeta) -> Result<Arc<Table>> {
         let path = table_path(&self.dir, meta.number);
         let (env, checksum) = (&*self.env, Some(meta.meta_checksum));
-        let table = Table::open(env, &path, meta.number, meta.size, checksum, self.read_options())?;
+        let options = self.read_options();
+        let table = Table::open_head(env, &path, meta.number, meta.size, checksum, options)?;
         if !is_as_stated(meta, table.properties()) {
             let what = "table holds other keys or entries than the manifest says";
             return Err(Error::corruption(path, 0, what));

@@ -12,6 +12,7 @@ use crate::compaction::picker::targets::compaction_debt;
 use crate::config::{ColumnFamilyOptions, Options};
 use crate::db::background::Scheduler;
 use crate::db::column_family::Family;
+use crate::db::loading::Loader;
 use crate::db::purge::PurgeThread;
 use crate::env::FileLock;
 use crate::error::{Error, Result};
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) failure: Arc<Failure>,
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) purge: PurgeThread,
+    pub(crate) loader: Loader,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
     /// Whether listeners were told of the failure.
@@ -330,6 +332,7 @@ impl Core {
         }
         // The directory is still ours: nobody removes what a checkpoint copies.
         drop(self.copying.write());
+        self.loader.shutdown();
         let result = self.pipeline.as_ref().map_or(Ok(()), |pipeline| self.close_writer(pipeline));
         self.purge.shutdown();
         // Last: from here on the directory may be another's.

@@ -12,6 +12,7 @@ mod column_family;
 mod core;
 mod explain;
 mod jobs;
+mod loading;
 mod open;
 mod pins;
 mod purge;
@@ -97,6 +98,13 @@ impl Db {
     /// Tables are read through memory maps: no other program may truncate or
     /// edit the files while the database is open. One that does can make a read
     /// kill this process with `SIGBUS`, or return other bytes.
+    ///
+    /// With 64 MiB of tables or more, their indexes and filters are loaded after
+    /// this returns, by a thread and by the first reads. Where one is damaged, those
+    /// reads say so, each time. [`VerifyChecksums::EveryRead`] and
+    /// [`verify`](Db::verify) look at all of them.
+    ///
+    /// [`VerifyChecksums::EveryRead`]: crate::VerifyChecksums::EveryRead
     ///
     /// # Errors
     /// `Busy` when it is open elsewhere, `NotADatabase`, `UnsupportedFormat`,

@@ -27,6 +27,7 @@ use crate::db::Db;
 use crate::db::background::{self, Scheduler, Waker};
 use crate::db::column_family::Family;
 use crate::db::core::{Core, Counters};
+use crate::db::loading::{Loader, Unloaded};
 use crate::db::purge::{Purge, PurgeThread};
 use crate::db::recovery;
 use crate::env::FileLock;
@@ -71,9 +72,10 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     let context = table_context(path, options);
     let versions = match versions {
         None => VersionSet::create(Arc::clone(env), path)?,
-        Some(()) => VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?,
+        Some(()) => VersionSet::recover(Arc::clone(env), path, &|meta| context.open_head(meta))?,
     };
-    let parts = Opening { context, options, versions, lock };
+    let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
+    let parts = Opening { context, options, versions, unloaded, lock };
     parts.finish()
 }
 
@@ -149,6 +151,7 @@ struct Opening<'a> {
     context: TableContext,
     options: &'a Options,
     versions: VersionSet,
+    unloaded: Unloaded,
     lock: Box<dyn FileLock>,
 }
 
@@ -206,6 +209,7 @@ impl Opening<'_> {
             failure,
             scheduler,
             purge,
+            loader: Loader::default(),
             counters: Counters::default(),
             recorder,
             failure_told: AtomicBool::new(false),
@@ -214,6 +218,7 @@ impl Opening<'_> {
             copying: RwLock::default(),
         });
         let db = Db::new(Arc::clone(&core), Arc::clone(&families[0]));
+        core.loader.start(self.unloaded);
         background::start(&core)?;
         Ok(db)
     }

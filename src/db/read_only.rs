@@ -34,6 +34,7 @@ use crate::db::Db;
 use crate::db::background::Scheduler;
 use crate::db::column_family::Family;
 use crate::db::core::{Core, Counters};
+use crate::db::loading::{Loader, Unloaded};
 use crate::db::open::{exists, not_a_database, table_context};
 use crate::db::purge::{Purge, PurgeThread};
 use crate::db::recovery::{self, Recovered};
@@ -56,6 +57,7 @@ const ATTEMPTS_MAX: usize = 100;
 struct State {
     context: TableContext,
     versions: VersionSet,
+    unloaded: Unloaded,
     recovered: Recovered,
 }
 
@@ -95,7 +97,8 @@ fn mark(env: &dyn Env, dir: &Path) -> Option<(u64, u64)> {
 fn read(path: &Path, options: &Options) -> Result<Option<State>> {
     let env = &options.env;
     let mut context = table_context(path, options);
-    let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open(meta))?;
+    let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open_head(meta))?;
+    let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
     context.next_file = versions.file_numbers();
     let first = versions.log_number();
     let logs = recovery::read_logs(&context, first)?;
@@ -103,7 +106,7 @@ fn read(path: &Path, options: &Options) -> Result<Option<State>> {
         return Ok(None);
     }
     let recovered = recovery::replay_to_memory(&context, options, &versions, &logs)?;
-    Ok(Some(State { context, versions, recovered }))
+    Ok(Some(State { context, versions, unloaded, recovered }))
 }
 
 impl State {
@@ -125,6 +128,7 @@ impl State {
             failure: Arc::new(Failure::default()),
             scheduler: Arc::new(Scheduler::default()),
             purge,
+            loader: Loader::default(),
             counters: Counters::default(),
             recorder,
             failure_told: AtomicBool::new(false),
@@ -132,6 +136,7 @@ impl State {
             admin: Mutex::default(),
             copying: RwLock::default(),
         });
+        core.loader.start(self.unloaded);
         Ok(Db::new(core, Arc::clone(&families[0])))
     }
 

@@ -32,6 +32,7 @@ type Version<'a> = Option<(SeqType, TableValue<'a>)>;
 impl Table {
     /// [`get`](Self::get), step by step.
     pub(crate) fn explain(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Probe<'_>> {
+        self.hints()?;
         let start = clock::now();
         let may_contain = self.may_contain(hash);
         let filter = match (self.has_filter(), may_contain) {
@@ -108,7 +109,7 @@ impl Table {
         read: SeqType,
         blocks: &mut Vec<BlockStep>,
     ) -> Result<Version<'_>> {
-        while let Some(handle) = self.index().block(i) {
+        while let Some(handle) = self.index()?.block(i) {
             let start = clock::now();
             let source = self.source_of(i);
             let found = if handle.compressed {
@@ -135,7 +136,7 @@ impl Table {
 
     /// Where block `i` will come from.
     fn source_of(&self, i: usize) -> BlockSource {
-        let Some(handle) = self.index().block(i) else { return BlockSource::Mapping };
+        let Some(handle) = self.handle(i) else { return BlockSource::Mapping };
         if !handle.compressed {
             return if self.is_touched(i) { BlockSource::Mapping } else { BlockSource::FirstTouch };
         }

@@ -131,7 +131,7 @@ impl TableIter {
 
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
         self.begin();
-        if self.hold(self.table.index().len() - 1)? {
+        if self.hold(self.table.index()?.len() - 1)? {
             self.enter(self.layout.len() - 1)
         } else {
             Ok(())
@@ -166,7 +166,7 @@ impl TableIter {
     }
 
     fn aim_by_fences(&mut self, key: InternalKeyRef<'_>) -> usize {
-        let block = self.table.index().find(key.user_key);
+        let block = self.table.locate(key.user_key);
         self.table.prefetch_block(block);
         self.aim = Aim::Block(block);
         block
@@ -411,7 +411,7 @@ impl TableIter {
     #[cold]
     fn damaged(&mut self) -> crate::error::Error {
         self.end = 0;
-        let offset = self.table.index().block(self.held).map_or(0, |block| block.offset);
+        let offset = self.table.handle(self.held).map_or(0, |block| block.offset);
         self.table.corrupt(offset, "damaged data block")
     }
 
@@ -471,7 +471,7 @@ impl TableIter {
 
     /// Asks for what the walk comes to from block `i` on (rule 3).
     fn read_ahead(&mut self, i: usize, forward: bool) {
-        let Some(block) = self.table.index().block(i) else { return };
+        let Some(block) = self.table.handle(i) else { return };
         self.steps = self.steps.saturating_add(1);
         if self.fill_cache && self.steps <= STEPS_ALONE && self.table.is_touched(i) {
             return;

@@ -12,6 +12,7 @@ mod explain;
 pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod iterator;
+mod lazy;
 mod lend;
 mod open;
 pub(crate) mod outline;

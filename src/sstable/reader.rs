@@ -3,8 +3,8 @@
 //! 1. A table is immutable from the moment it is mapped; whoever holds the
 //!    [`Table`] may borrow from it, and a [`Pinned`] outlives it through the
 //!    mapping's own reference count.
-//! 2. Index and filter are copied at open, so that their pages cannot be
-//!    evicted and filter lines are aligned.
+//! 2. Index and filter are copied, at open or at their first use (`lazy`), so that
+//!    their pages cannot be evicted and filter lines are aligned.
 //! 3. The first touch of a block in this process faults its pages in, so that
 //!    a device error is an `Err`, verifies its checksum and sets its bit in a
 //!    bitmap. The bit is relaxed on both sides: it publishes no data. The bytes
@@ -24,27 +24,28 @@
 //!    Rule 3 is then about each read from the file, not the first.
 //! 8. In a table with a point index the entry is found from the hash of its
 //!    key, without the index of blocks, and the block is looked at only before its first
-//!    touch, which checks that it is of the shape that the address assumes.
+//!    touch, which checks that it is of the shape that the address assumes. So
+//!    a touch that cannot check that, before the point index is there, sets no bit.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block::{Block, Found};
 use super::compressed;
 use super::format::*;
-use super::index::{DataHandle, Index};
+use super::index::DataHandle;
 use super::iterator::TableIter;
-use super::open::Parts;
+use super::lazy::Part;
+use super::open::{Blocks, Head, Hints, Opening};
 use super::points::{Place, PointIndex};
 use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::config::{ReadMode, VerifyChecksums};
 use crate::env::{Env, Region};
 use crate::error::{Error, Result};
-use crate::filter::bloom::BloomFilter;
 use crate::types::key::SeqType;
 use crate::types::slice::Pinned;
 use crate::util::prefetch::{prefetch, prefetch_address};
@@ -81,16 +82,11 @@ pub(crate) struct Table {
     /// The mapping; empty if there is none.
     region: Region,
     source: Source,
-    /// Without a mapping: which blocks are stored compressed.
-    compressed: Option<Box<[bool]>>,
-    index: Index,
-    filter: Option<BloomFilter>,
-    points: Option<PointIndex>,
-    properties: Properties,
-    /// The checksum in the footer.
-    meta_checksum: u32,
-    /// One bit a block: faulted in and verified by this process.
-    touched: Box<[AtomicU64]>,
+    pub(super) hints: Part<Hints>,
+    pub(super) blocks: Part<Blocks>,
+    /// Somebody is about to load the hints (see `lazy`).
+    pub(super) promised: AtomicBool,
+    head: Head,
     verify: VerifyChecksums,
     number: u64,
     cache: Arc<BlockCache>,
@@ -133,35 +129,31 @@ impl Table {
         expected: Option<u32>,
         options: TableReadOptions,
     ) -> Result<Table> {
+        let table = Table::open_head(env, path, number, file_size, expected, options)?;
+        table.load()?;
+        Ok(table)
+    }
+
+    /// [`open`](Self::open), but leaves the index, the filter and the point index
+    /// to be loaded and checked when they are first needed.
+    pub(crate) fn open_head(
+        env: &dyn Env,
+        path: &Path,
+        number: u64,
+        file_size: u64,
+        expected: Option<u32>,
+        options: TableReadOptions,
+    ) -> Result<Table> {
         let TableReadOptions { verify, mode, cache } = options;
         let source = Source::open(env, path, mode).map_err(|e| Error::io("open", path, e))?;
-        let Parts { mut index, filter, points, properties, meta_checksum } =
-            Parts::load(&source, path, file_size, expected)?;
-        let (region, compressed) = match &source {
-            Source::Mapped(region) => (region.clone(), None),
-            Source::File(_) => (Region::from_vec(vec![]), Some(index.read_no_block_in_place())),
+        let head = Opening::new(&source, path).head(file_size, expected)?;
+        let region = match &source {
+            Source::Mapped(region) => region.clone(),
+            Source::File(_) => Region::from_vec(vec![]),
         };
-        // Where no entry is read without its block, addresses save little, and
-        // take four or five bytes a key.
-        let addresses = compressed.is_none() && verify != VerifyChecksums::EveryRead;
-        let points = points.filter(|_| addresses);
-        let touched = (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let (hints, blocks, promised) = (Part::default(), Part::default(), AtomicBool::new(false));
         let path = path.into();
-        Ok(Table {
-            region,
-            source,
-            compressed,
-            index,
-            filter,
-            points,
-            properties,
-            meta_checksum,
-            touched,
-            verify,
-            number,
-            cache,
-            path,
-        })
+        Ok(Table { region, source, hints, blocks, promised, head, verify, number, cache, path })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -174,7 +166,7 @@ impl Table {
     }
 
     pub(crate) fn properties(&self) -> &Properties {
-        &self.properties
+        &self.head.properties
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -182,21 +174,32 @@ impl Table {
     }
 
     pub(super) fn has_filter(&self) -> bool {
-        self.filter.is_some()
+        self.hints.get().is_some_and(|hints| hints.filter.is_some())
     }
 
     /// The checksum in the footer, as the manifest has it.
     pub(crate) fn meta_checksum(&self) -> u32 {
-        self.meta_checksum
+        self.head.meta_checksum
     }
 
     #[cfg(test)]
     pub(super) fn has_points(&self) -> bool {
-        self.points.is_some()
+        self.points().is_some()
     }
 
+    /// The point index, if there is one and it is loaded.
+    #[inline]
     pub(super) fn points(&self) -> Option<&PointIndex> {
-        self.points.as_ref()
+        self.hints.get()?.points.as_ref()
+    }
+
+    /// Whether a point index is of use: blocks are read in place.
+    pub(super) fn has_addresses(&self) -> bool {
+        self.is_mapped() && self.verify != VerifyChecksums::EveryRead
+    }
+
+    fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped(_))
     }
 
     pub(super) fn cache(&self) -> &BlockCache {
@@ -211,19 +214,18 @@ impl Table {
         &self.source
     }
 
-    pub(super) fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// Declares every block known good, as when this process wrote them.
+    /// Declares every block known good, as when this process wrote them. The
+    /// table is loaded.
     pub(crate) fn mark_all_verified(&self) {
+        let blocks = self.blocks.get().filter(|_| self.hints.get().is_some());
         // Relaxed: rule 3.
-        self.touched.iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
+        let words = blocks.into_iter().flat_map(|blocks| &blocks.touched);
+        words.for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
     }
 
+    #[inline]
     pub(super) fn is_touched(&self, block: usize) -> bool {
-        // Relaxed: rule 3.
-        self.touched[block / 64].load(Ordering::Relaxed) >> (block % 64) & 1 == 1
+        self.blocks.get().is_some_and(|blocks| blocks.is_touched(block))
     }
 
     #[cold]
@@ -235,7 +237,7 @@ impl Table {
     /// False only if the table has no entry of a key with this hash.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+        self.hints.get().is_none_or(|hints| hints.may_contain(hash))
     }
 
     /// The newest version of `key` (whose hash is `hash`) at or before `read`.
@@ -246,12 +248,13 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        if let Some(points) = &self.points {
+        let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
+        if let Some(points) = &hints.points {
             // Two misses at once: most keys that are asked for are there.
             points.prefetch(hash);
         }
-        if self.may_contain(hash) {
-            match &self.points {
+        if hints.may_contain(hash) {
+            match &hints.points {
                 Some(points) => self.get_by(points, key, hash, read),
                 None => self.get_from(self.locate(key), key, read),
             }
@@ -302,25 +305,28 @@ impl Table {
         Some(entry)
     }
 
-    /// Whether the entries of block `i` may be read without a look at it.
+    /// Whether the entries of block `i` may be read without a look at it, in a
+    /// table with a point index: no other [has addresses](Self::has_addresses).
     #[inline]
     pub(super) fn is_in_place(&self, i: usize) -> bool {
-        self.is_touched(i) && self.verify != VerifyChecksums::EveryRead && self.compressed.is_none()
+        self.is_touched(i)
     }
 
-    /// The first block that can hold `key`.
+    /// The first block that can hold `key`. Any, if the index cannot be loaded:
+    /// who asks for the block is told.
     #[inline]
     pub(crate) fn locate(&self, key: &[u8]) -> usize {
-        self.index.find(key)
+        self.index().map_or(0, |index| index.find(key))
     }
 
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub(crate) fn prefetch_filter(&self, hash: u64) {
-        if let Some(filter) = &self.filter {
+        let Some(hints) = self.hints.get() else { return };
+        if let Some(filter) = &hints.filter {
             filter.prefetch(hash);
         }
-        if let Some(points) = &self.points {
+        if let Some(points) = &hints.points {
             points.prefetch(hash);
         }
     }
@@ -329,7 +335,7 @@ impl Table {
     /// one reads, and says what to give it.
     #[inline]
     pub(crate) fn aim(&self, key: &[u8], hash: u64) -> usize {
-        if let Some(points) = &self.points {
+        if let Some(points) = self.points() {
             // The last step finds it again: the line is in the nearest cache.
             points.find(hash, |block, number| {
                 let place = points.entry(block, number)?;
@@ -345,7 +351,7 @@ impl Table {
     /// Second step: starts fetching the entry, where that takes two steps.
     #[inline]
     pub(crate) fn aim_closer(&self, aim: usize, key: &[u8]) {
-        if self.points.is_none() {
+        if self.points().is_none() {
             self.prefetch_entry(aim, key);
         }
     }
@@ -359,7 +365,9 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        match &self.points {
+        // They may have come since: then the first step was in vain.
+        let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
+        match &hints.points {
             Some(points) => self.get_by(points, key, hash, read),
             None => self.get_from(aim, key, read),
         }
@@ -386,7 +394,7 @@ impl Table {
     /// prefetching must not fault.
     #[inline]
     fn block_in_place(&self, i: usize) -> Option<&[u8]> {
-        let handle = self.index.block(i).filter(|handle| !handle.compressed)?;
+        let handle = self.handle(i).filter(|handle| !handle.compressed)?;
         self.is_touched(i).then(|| BlockHandle::from(handle).slice(&self.region)).flatten()
     }
 
@@ -399,7 +407,8 @@ impl Table {
         key: &[u8],
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        while let Some(handle) = self.index.block(i) {
+        let index = self.index()?;
+        while let Some(handle) = index.block(i) {
             let found = if handle.compressed {
                 let block = self.cached_block(i, handle, true)?;
                 let found = self.find_in(&block, handle, key, read)?;
@@ -459,63 +468,31 @@ impl Table {
                 self.check_place(i, handle, bytes)?;
             }
         }
+        // Rule 8; asked before, since the hints may come meanwhile.
+        let is_last = self.hints.get().is_some();
         self.check_shape(i, handle, bytes)?;
-        // Relaxed: rule 3.
-        self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
+        if is_last {
+            self.set_touched(i);
+        }
         Ok(())
     }
 
-    /// Checks that an uncompressed block is the one that the index means: its
-    /// own checksum cannot tell when it stands in another's place. Its keys lie
-    /// between the separators on both sides; it may begin with the one before
-    /// it only if versions of that key straddle the two.
-    #[cold]
-    fn check_place(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
-        let ends = Block::parse(bytes).and_then(|block| {
-            Some((block.entry(0)?.0, block.entry(block.len().checked_sub(1)?)?.0))
-        });
-        let Some((first, last)) = ends else {
-            return Err(self.corrupt(handle.offset, "damaged data block"));
-        };
-        let follows = i
-            .checked_sub(1)
-            .map(|before| self.index.separator(before))
-            .is_none_or(|before| first > before || first == before && self.properties.has_versions);
-        if follows && last <= self.index.separator(i) {
-            Ok(())
-        } else {
-            Err(self.corrupt(handle.offset, "block stands in another one's place"))
-        }
-    }
-
-    /// Whether the filter has a key with this hash, and the point index that it
-    /// is entry `number` of block `i`.
-    pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
-        let place = (i, number as usize);
-        self.may_contain(hash)
-            && self.points.as_ref().is_none_or(|points| {
-                points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
-            })
-    }
-
-    /// Checks that a block has the shape that the point index counts on.
-    pub(super) fn check_shape(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
-        let Some(points) = &self.points else { return Ok(()) };
-        if Block::parse(bytes).and_then(|block| block.shape()) == Some(points.shape(i)) {
-            Ok(())
-        } else {
-            Err(self.corrupt(handle.offset, "block is not as the point index says"))
+    fn set_touched(&self, i: usize) {
+        if let Some(blocks) = self.blocks.get() {
+            // Relaxed: rule 3.
+            blocks.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
         }
     }
 
     /// Whether block `i` is stored compressed.
     pub(super) fn is_compressed(&self, i: usize, handle: DataHandle) -> bool {
-        self.compressed.as_ref().map_or(handle.compressed, |stored| stored[i])
+        let compressed = self.blocks.get().and_then(|blocks| blocks.compressed.as_ref());
+        compressed.map_or(handle.compressed, |stored| stored[i])
     }
 
     /// The bytes of block `i` as they are in the file, checked.
     pub(super) fn stored_block(&self, i: usize, handle: DataHandle) -> Result<Cow<'_, [u8]>> {
-        if self.compressed.is_none() {
+        if self.is_mapped() {
             return self.mapped_block(i, handle).map(Cow::Borrowed);
         }
         let bytes = self
@@ -526,8 +503,8 @@ impl Table {
         if self.verify != VerifyChecksums::Never {
             self.check_block(handle, self.is_compressed(i, handle), &bytes)?;
         }
-        // Relaxed: rule 3. Here the bit only says that the block was asked for.
-        self.touched[i / 64].fetch_or(1 << (i % 64), Ordering::Relaxed);
+        // Here the bit only says that the block was asked for.
+        self.set_touched(i);
         Ok(bytes)
     }
 
@@ -559,7 +536,7 @@ impl Table {
     /// Sets `block` to block `i` with its owner, as iterators hold it; false past
     /// the last.
     pub(super) fn pin_block(&self, i: usize, fill: bool, block: &mut Pinned) -> Result<bool> {
-        let Some(handle) = self.index.block(i) else { return Ok(false) };
+        let Some(handle) = self.index()?.block(i) else { return Ok(false) };
         if handle.compressed {
             *block = self.cached_block(i, handle, fill)?;
         } else {
@@ -570,13 +547,14 @@ impl Table {
 
     /// At most `n` ascending keys that cut the table into parts of about equal
     /// size: candidates for subcompaction boundaries.
-    pub(crate) fn split_keys(&self, n: usize) -> Vec<Box<[u8]>> {
-        let blocks = self.index.len();
+    pub(crate) fn split_keys(&self, n: usize) -> Result<Vec<Box<[u8]>>> {
+        let index = self.index()?;
+        let blocks = index.len();
         let mut keys: Vec<Box<[u8]>> = (1..=n.min(blocks - 1))
-            .map(|i| self.index.separator(i * blocks / (n.min(blocks - 1) + 1)).into())
+            .map(|i| index.separator(i * blocks / (n.min(blocks - 1) + 1)).into())
             .collect();
         keys.dedup();
-        keys
+        Ok(keys)
     }
 
     /// An iterator over all entries. `fill_cache` says whether the blocks it

@@ -1,11 +1,11 @@
-//! The checks of a table: of a block's checksum, and the full one, which reads
-//! every byte and believes nothing.
+//! The checks of a table: those of a block at its first touch, and the full one,
+//! which reads every byte and believes nothing.
 
 use super::block::Block;
 use super::compressed;
 use super::format::*;
 use super::index::DataHandle;
-use super::open::Parts;
+use super::open::Opening;
 use super::reader::Table;
 use crate::error::{Error, Result};
 use crate::types::key::{InternalKey, InternalKeyRef, ValueType, hash_key};
@@ -65,6 +65,50 @@ impl Table {
         if intact { Ok(()) } else { Err(self.corrupt(handle.offset, "block checksum mismatch")) }
     }
 
+    /// Checks that an uncompressed block is the one that the index means: its
+    /// own checksum cannot tell when it stands in another's place. Its keys lie
+    /// between the separators on both sides; it may begin with the one before
+    /// it only if versions of that key straddle the two.
+    #[cold]
+    pub(super) fn check_place(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        let ends = Block::parse(bytes).and_then(|block| {
+            Some((block.entry(0)?.0, block.entry(block.len().checked_sub(1)?)?.0))
+        });
+        let Some((first, last)) = ends else {
+            return Err(self.corrupt(handle.offset, "damaged data block"));
+        };
+        let (index, has_versions) = (self.index()?, self.properties().has_versions);
+        let follows = i
+            .checked_sub(1)
+            .map(|before| index.separator(before))
+            .is_none_or(|before| first > before || first == before && has_versions);
+        if follows && last <= index.separator(i) {
+            Ok(())
+        } else {
+            Err(self.corrupt(handle.offset, "block stands in another one's place"))
+        }
+    }
+
+    /// Whether the filter has a key with this hash, and the point index that it
+    /// is entry `number` of block `i`.
+    pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
+        let place = (i, number as usize);
+        self.may_contain(hash)
+            && self.points().is_none_or(|points| {
+                points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
+            })
+    }
+
+    /// Checks that a block has the shape that the point index counts on.
+    pub(super) fn check_shape(&self, i: usize, handle: DataHandle, bytes: &[u8]) -> Result<()> {
+        let Some(points) = self.points() else { return Ok(()) };
+        if Block::parse(bytes).and_then(|block| block.shape()) == Some(points.shape(i)) {
+            Ok(())
+        } else {
+            Err(self.corrupt(handle.offset, "block is not as the point index says"))
+        }
+    }
+
     /// Checks every block's checksum, the order of all entries, the index
     /// against the blocks, the filter against the keys and the properties
     /// against the entries; and what was read when the table was opened once
@@ -72,9 +116,11 @@ impl Table {
     /// fills the cache.
     pub(crate) fn verify_all(&self) -> Result<()> {
         self.verify_frame()?;
+        self.load()?;
         let mut seen = Seen::default();
-        for i in 0..self.index().len() {
-            if let Some(handle) = self.index().block(i) {
+        let blocks = self.index()?.len();
+        for i in 0..blocks {
+            if let Some(handle) = self.handle(i) {
                 self.verify_block(i, handle, &mut seen)?;
             }
         }
@@ -82,7 +128,7 @@ impl Table {
         let stated = self.properties();
         properties.largest = last;
         properties.compression = stated.compression;
-        properties.data_blocks = self.index().len() as u64;
+        properties.data_blocks = blocks as u64;
         properties.data_bytes = stated.data_bytes;
         properties.origin.clone_from(&stated.origin);
         if properties == *stated {
@@ -95,7 +141,8 @@ impl Table {
     /// The padding before each block, and behind the last, is zero.
     fn verify_padding(&self) -> Result<()> {
         let mut end = 0;
-        let blocks = (0..self.index().len()).filter_map(|i| self.index().block(i));
+        let index = self.index()?;
+        let blocks = (0..index.len()).filter_map(|i| index.block(i));
         let ranges = blocks.map(|block| (block.offset, u64::from(block.len)));
         for (start, len) in ranges.chain([(self.properties().data_bytes, 0)]) {
             // The blocks ascend: the index was checked for it.
@@ -116,8 +163,10 @@ impl Table {
 
     /// Footer, index and meta blocks as they are in the file now.
     fn verify_frame(&self) -> Result<()> {
-        let expected = Some(self.meta_checksum());
-        Parts::load(self.source(), self.path(), self.size(), expected)?;
+        let opening = Opening::new(self.source(), self.path());
+        let head = opening.head(self.size(), Some(self.meta_checksum()))?;
+        let blocks = opening.blocks(head.meta_checksum)?;
+        opening.hints(&head.properties, &blocks)?;
         self.verify_padding()
     }
 
@@ -134,8 +183,9 @@ impl Table {
             &stored
         };
         let block = Block::parse(bytes).ok_or_else(|| corrupt("damaged data block"))?;
+        let index = self.index()?;
         self.check_shape(i, handle, bytes)?;
-        let separator_before = i.checked_sub(1).map(|before| self.index().separator(before));
+        let separator_before = i.checked_sub(1).map(|before| index.separator(before));
         for at in 0..block.len() {
             let (Some((user_key, value)), Some(seq_type)) = (block.entry(at), block.seq_type(at))
             else {
@@ -156,7 +206,7 @@ impl Table {
                 return Err(corrupt("block search does not find its own entry"));
             }
         }
-        if *self.index().separator(i) < *seen.last.user_key || !self.index().fence_is_right(i) {
+        if *index.separator(i) < *seen.last.user_key || !index.fence_is_right(i) {
             return Err(corrupt("block ends after its separator"));
         }
         Ok(())

@@ -6,5 +6,6 @@ pub(crate) mod coding;
 pub(crate) mod prefetch;
 pub(crate) mod priority;
 pub(crate) mod seeded;
+pub(crate) mod share;
 pub(crate) mod span;
 pub(crate) mod sync;

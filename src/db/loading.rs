@@ -1,0 +1,122 @@
+//! Loading what opening leaves of the tables: index, filter and point index.
+//!
+//! They are some 5 % of a table, to be faulted in, copied and checked: a
+//! millisecond for 64 MiB. A small database has them before its opening returns,
+//! which fails if they are damaged; so has one with
+//! [`VerifyChecksums::EveryRead`]. A large one is opened without them, and a
+//! thread loads them, table by table. Whoever needs an index before that loads it
+//! himself; lookups do without filter and point index until they are there.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+
+use crate::config::VerifyChecksums;
+use crate::error::Result;
+use crate::sstable::Table;
+use crate::util::priority;
+use crate::util::share::share;
+use crate::version::set::VersionSet;
+
+/// Of fewer bytes of tables everything is loaded at once, within a millisecond.
+const LATER_BYTES_MIN: u64 = 64 << 20;
+/// With fewer bytes of tables to a thread, starting it costs more than it saves.
+const BYTES_PER_THREAD: u64 = 64 << 20;
+/// More threads would fight over the kernel's locks of the address space.
+const THREADS_MAX: u64 = 4;
+
+/// Tables that are open, but not loaded.
+#[derive(Debug)]
+pub(super) struct Unloaded {
+    /// Not kept from being unmapped when they are replaced.
+    tables: Vec<Weak<Table>>,
+    bytes: u64,
+}
+
+impl Unloaded {
+    /// What is to be loaded after the opening, which has opened all tables: if it
+    /// is little, it is loaded now.
+    pub(super) fn after_opening(
+        versions: &VersionSet,
+        verify: VerifyChecksums,
+    ) -> Result<Unloaded> {
+        let files = versions.families().iter().flat_map(|family| family.current.all_files());
+        let mut unloaded = Unloaded { tables: vec![], bytes: 0 };
+        for (_, file) in files {
+            unloaded.tables.push(Arc::downgrade(file.table()));
+            unloaded.bytes += file.size;
+        }
+        let bytes = unloaded.bytes;
+        if bytes < LATER_BYTES_MIN || verify == VerifyChecksums::EveryRead {
+            unloaded.load(0, Table::load)?;
+            unloaded.tables.clear();
+        }
+        Ok(unloaded)
+    }
+
+    /// Loads on as many threads as are useful, but leaves some processors alone.
+    fn load(&self, leave: usize, load: impl Fn(&Table) -> Result<()> + Sync) -> Result<()> {
+        let useful = (self.bytes / BYTES_PER_THREAD).min(THREADS_MAX) as usize;
+        // Asking for it reads files.
+        let cores =
+            if useful < 2 { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
+        let threads = useful.min(cores.saturating_sub(leave));
+        let load_one = |at: usize| self.tables[at].upgrade().map_or(Ok(()), |table| load(&table));
+        share(self.tables.len(), threads, "aidb-load", load_one)
+    }
+
+    fn each(&self, act: impl Fn(&Table)) {
+        self.tables.iter().filter_map(Weak::upgrade).for_each(|table| act(&table));
+    }
+}
+
+/// The thread that loads.
+#[derive(Debug, Default)]
+pub(crate) struct Loader {
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Loader {
+    /// Starts to load. What fails, whoever uses the table is told.
+    pub(super) fn start(&self, unloaded: Unloaded) {
+        if unloaded.tables.is_empty() {
+            return;
+        }
+        let (unloaded, stop) = (Arc::new(unloaded), Arc::clone(&self.stop));
+        // Before anybody reads.
+        unloaded.each(Table::promise_hints);
+        let own = Arc::clone(&unloaded);
+        let run = move || {
+            priority::lower();
+            // Each use of a damaged table meets the error again.
+            let _ = own.load(1, |table| {
+                // Relaxed: a flag; nothing is published through it.
+                if stop.load(Ordering::Relaxed) {
+                    table.end_promise();
+                } else {
+                    let _ = table.load();
+                }
+                Ok(())
+            });
+        };
+        match thread::Builder::new().name("aidb-load".into()).spawn(run) {
+            Ok(thread) => *self.thread.lock() = Some(thread),
+            // Then each table is loaded by its first use.
+            Err(_) => unloaded.each(Table::end_promise),
+        }
+    }
+
+    /// Ends the thread and waits for it: for one table at most.
+    pub(crate) fn shutdown(&self) {
+        // Relaxed: as above.
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic is a bug, and leaves a table that its first use loads.
+            let _ = thread.join();
+        }
+    }
+}
