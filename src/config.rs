@@ -298,7 +298,7 @@ impl Default for Options {
             direct_io_writes: false,
             wal_recovery: WalRecovery::default(),
             wal_io: WalIo::default(),
-            wal_segment_bytes: 64 << 20,
+            wal_segment_bytes: 16 << 20,
             verify_checksums: VerifyChecksums::default(),
             read_mode: ReadMode::default(),
             statistics: true,

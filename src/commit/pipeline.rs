@@ -259,6 +259,8 @@ pub(crate) type FlushTarget = (u32, u64);
 
 impl Pipeline {
     pub(crate) fn new(parts: PipelineParts) -> Pipeline {
+        let mems = Arc::clone(&parts.mems);
+        parts.pool.on_progress(move || mems.keep_ahead());
         let first = LiveLog { writer: Arc::clone(&parts.log), last_sequence: None, synced: false };
         Pipeline {
             state: Mutex::new(State {

@@ -92,7 +92,7 @@ impl Region {
     /// zeros follow it up to the next page.
     pub(super) fn huge_copy_of(bytes: &[u8]) -> io::Result<Region> {
         let mut memory = AnonymousRegion::new(bytes.len())?;
-        memory.populate();
+        memory.populate(0..memory.len());
         memory.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         Ok(Region::new(Backing::Huge(memory)))
     }
@@ -366,11 +366,11 @@ impl AnonymousRegion {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
-    /// Faults all pages in, so that writes find them (best effort).
-    pub(crate) fn populate(&self) {
+    /// Faults the pages of a range in, so that writes find them (best effort).
+    pub(crate) fn populate(&self, range: Range<usize>) {
         // Short of memory, the pages come when they are written, as they would
         // without this.
-        let _ = populate_write(self.ptr, 0..self.len);
+        let _ = populate_write(self.ptr, page_range(range.start, range.len(), self.len));
     }
 }
 
@@ -440,6 +440,25 @@ impl WalMapping {
         let base = NonNull::new(self.raw.as_mut_ptr()).ok_or(Errno::FAULT)?;
         populate_write(base, page_range(offset, len, self.raw.len()))
     }
+
+    /// Takes the whole pages of the range out of the process's memory (a hint).
+    /// They stay in the page cache, as dirty as they are, and a later access
+    /// faults them in again: no byte changes, even one that is written at the
+    /// same time.
+    pub(super) fn release(&self, offset: usize, len: usize) {
+        let page = rustix::param::page_size();
+        let start = offset.next_multiple_of(page);
+        let end = offset.saturating_add(len).min(self.raw.len()) / page * page;
+        if start >= end {
+            return;
+        }
+        let from = self.raw.as_mut_ptr().wrapping_add(start).cast::<c_void>();
+        // SAFETY: the range lies in this mapping, which is shared and of a file:
+        // what is taken away is the way to its pages, and the next access, by
+        // whichever thread, finds the same bytes. (It would be zeros in private
+        // memory, for which this must never be.)
+        let _ = unsafe { madvise(from, end - start, Advice::LinuxDontNeed) };
+    }
 }
 
 impl fmt::Debug for WalMapping {
@@ -488,7 +507,7 @@ mod tests {
             if region.len() >= HUGE_PAGE {
                 assert_eq!(region.as_ptr() as usize % HUGE_PAGE, 0);
             }
-            region.populate();
+            region.populate(0..region.len());
             assert!(region.as_mut_slice().iter().all(|b| *b == 0));
             region.as_mut_slice().fill(7);
             let last = region.len() - 1;

@@ -54,6 +54,8 @@ const TOWER_BYTES: usize = 2 * UNIT;
 const SLACK: usize = 2 * UNIT;
 /// Bytes an entry may need besides its key, its value and their padding.
 const ENTRY_HEADER: usize = NODE_HEADER + VERSION_HEADER + TOWER_BYTES;
+/// Faulted in ahead at a time: a huge page.
+const POPULATE_STEP: usize = 2 << 20;
 /// Key and value are padded to a unit each.
 const PADDING_MAX: usize = 2 * (UNIT - 1);
 
@@ -112,6 +114,9 @@ pub(super) struct Arena {
     /// Unique in the process and new with every reset, so that a range of
     /// another arena or of a former life is recognised.
     id: u64,
+    /// Bytes of the region, from its front, that were faulted in ahead of use.
+    /// Only [`keep_ahead`](Arena::keep_ahead) moves it.
+    populated: AtomicUsize,
     used: Used,
 }
 
@@ -130,7 +135,8 @@ impl Arena {
         };
         let region = AnonymousRegion::new(len)?;
         assert!(region.len() >= len && (region.as_ptr() as usize).is_multiple_of(UNIT));
-        Ok(Arena { region, capacity, id: next_id(), used: Used(AtomicUsize::new(0)) })
+        let (populated, used) = (AtomicUsize::new(0), Used(AtomicUsize::new(0)));
+        Ok(Arena { region, capacity, id: next_id(), populated, used })
     }
 
     /// Takes everything back. Nothing is zeroed: what is handed out is written
@@ -140,9 +146,20 @@ impl Arena {
         self.id = next_id();
     }
 
-    /// Faults all memory in.
-    pub(super) fn populate(&self) {
-        self.region.populate();
+    /// Faults in what will be handed out next, `ahead` bytes at least. One thread
+    /// at a time. Whether it is the first time.
+    pub(super) fn keep_ahead(&self, ahead: usize) -> bool {
+        let next = FRONT + self.used();
+        // Relaxed: one thread at a time comes here, and how it got the memtable
+        // has ordered it behind the one before.
+        let populated = self.populated.load(Ordering::Relaxed);
+        let due = (next + ahead).next_multiple_of(POPULATE_STEP).min(self.region.len());
+        if due > populated {
+            // What is in use, its writers have faulted in.
+            self.region.populate(populated.max(next)..due);
+            self.populated.store(due, Ordering::Relaxed);
+        }
+        populated == 0
     }
 
     pub(super) fn capacity(&self) -> usize {
