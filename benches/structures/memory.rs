@@ -14,7 +14,7 @@ use criterion::{Bencher, Criterion, Throughput};
 
 use crate::memtable::{MemTable, MemTableIter, MemTablePool, Purpose};
 use crate::support::{Cycle, VALUE, decimal, draws, shuffled};
-use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, ValueType, hash_key};
+use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, ValueType, hash_key, padded_bytes};
 
 const KEYS: u64 = 1 << 18;
 /// The default size of a memtable.
@@ -29,7 +29,7 @@ fn prefix() -> PrefixMap {
 
 fn put_all(mem: &MemTable, keys: &Keys, first_sequence: u64) {
     for (key, sequence) in keys.iter().zip(first_sequence..) {
-        let mut range = mem.reserve(1, key.len() + VALUE.len()).expect("room for the entry");
+        let mut range = mem.reserve(1, padded_bytes(key, &VALUE)).expect("room for the entry");
         let seq_type = SeqType::new(sequence, ValueType::Put);
         mem.insert(&mut range, hash_key(key), key, seq_type, &VALUE);
     }

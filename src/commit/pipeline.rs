@@ -443,7 +443,7 @@ impl Pipeline {
         }
         let mut targets = Targets::default();
         for total in c.totals() {
-            let (count, bytes) = (total.count as usize, total.key_value_bytes);
+            let (count, bytes) = (total.count as usize, total.padded_bytes);
             let mut reserved = state.family(total.cf)?.mem.reserve(count, bytes);
             if reserved.is_none() {
                 if !self.make_room(state, total.cf, MemTable::bytes_for(count, bytes))? {

@@ -52,25 +52,25 @@ const TOWER_BYTES: usize = 2 * UNIT;
 /// Extra tower bytes of every range: a single put can pay for four links, so
 /// that 15 in 16 nodes need nothing from the free rest.
 const SLACK: usize = 2 * UNIT;
-/// Bytes an entry may need besides its key, its value and their padding.
+/// Bytes an entry may need besides its padded key and value.
 const ENTRY_HEADER: usize = NODE_HEADER + VERSION_HEADER + TOWER_BYTES;
 /// Faulted in ahead at a time: a huge page.
 const POPULATE_STEP: usize = 2 << 20;
-/// Key and value are padded to a unit each.
-const PADDING_MAX: usize = 2 * (UNIT - 1);
 
 const _: () = assert!(REGION_MAX == 32 << 30 && FRONT < 4096);
 
-/// What one entry with `key_value_bytes` of key and value is entitled to.
+/// What one entry is entitled to.
 #[inline]
-fn entry_bytes(key_value_bytes: usize) -> usize {
-    key_value_bytes + ENTRY_HEADER + PADDING_MAX
+fn entry_bytes(key_len: usize, value_len: usize) -> usize {
+    ENTRY_HEADER + padded(key_len) + padded(value_len)
 }
 
-/// What `count` entries are entitled to: invariant 3, summed.
+/// What `count` entries are entitled to: invariant 3, summed. `padded_bytes` is
+/// the sum of [`padded_bytes`](crate::types::key::padded_bytes) of each.
 #[inline]
-pub(super) fn bytes_for(count: usize, key_value_bytes: usize) -> usize {
-    (SLACK + count * (ENTRY_HEADER + PADDING_MAX) + key_value_bytes).next_multiple_of(UNIT)
+pub(super) fn bytes_for(count: usize, padded_bytes: usize) -> usize {
+    debug_assert!(padded_bytes.is_multiple_of(UNIT), "keys and values are padded");
+    SLACK + count * ENTRY_HEADER + padded_bytes
 }
 
 /// `len` rounded up to whole units.
@@ -203,7 +203,7 @@ impl Arena {
     ) -> NodeSpace {
         let node_len = NODE_HEADER + padded(key_len);
         let version_len = VERSION_HEADER + padded(value_len);
-        let entitled = range.slack + entry_bytes(key_len + value_len);
+        let entitled = range.slack + entry_bytes(key_len, value_len);
         let spare = entitled - node_len - version_len;
         let mut height = height;
         if height * UNIT > spare {
@@ -231,7 +231,7 @@ impl Arena {
     ) -> Offset {
         let version_len = VERSION_HEADER + padded(value_len);
         let version = self.take(range, version_len);
-        range.slack += entry_bytes(key_len + value_len) - version_len;
+        range.slack += entry_bytes(key_len, value_len) - version_len;
         to_offset(version)
     }
 
@@ -291,7 +291,7 @@ mod tests {
             entries in prop::collection::vec((0usize..40, 0usize..40, 1usize..=HEIGHT_MAX, any::<bool>()), 1..60),
             free in 0usize..400,
         ) {
-            let total = entries.iter().map(|e| e.0 + e.1).sum();
+            let total = entries.iter().map(|e| padded(e.0) + padded(e.1)).sum();
             let bytes = bytes_for(entries.len(), total);
             let arena = Arena::new(bytes + free).unwrap();
             let mut range = arena.reserve(bytes).unwrap();
@@ -339,6 +339,6 @@ mod tests {
     #[should_panic(expected = "more was inserted")]
     fn a_range_is_not_overrun() {
         let arena = Arena::new(4096).unwrap();
-        arena.take_version(&mut arena.reserve(bytes_for(1, 2)).unwrap(), 1, 100);
+        arena.take_version(&mut arena.reserve(bytes_for(1, 16)).unwrap(), 1, 100);
     }
 }

@@ -117,19 +117,20 @@ impl MemTable {
         self.list.set_prefix(prefix);
     }
 
-    /// How much of the capacity `count` entries take at most, `key_value_bytes`
-    /// being the sum of the lengths of their keys and values.
+    /// How much of the capacity `count` entries take at most, `padded_bytes`
+    /// being the sum of [`padded_bytes`](crate::types::key::padded_bytes) of their
+    /// keys and values.
     #[inline]
-    pub(crate) fn bytes_for(count: usize, key_value_bytes: usize) -> usize {
-        arena::bytes_for(count, key_value_bytes)
+    pub(crate) fn bytes_for(count: usize, padded_bytes: usize) -> usize {
+        arena::bytes_for(count, padded_bytes)
     }
 
     /// Reserves space for `count` entries as in [`bytes_for`](Self::bytes_for);
     /// `None` when they do not fit any more. A fresh memtable of at least
-    /// `bytes_for(count, key_value_bytes)` capacity fits them.
+    /// `bytes_for(count, padded_bytes)` capacity fits them.
     #[inline]
-    pub(crate) fn reserve(&self, count: usize, key_value_bytes: usize) -> Option<ArenaRange> {
-        let range = self.list.arena().reserve(Self::bytes_for(count, key_value_bytes))?;
+    pub(crate) fn reserve(&self, count: usize, padded_bytes: usize) -> Option<ArenaRange> {
+        let range = self.list.arena().reserve(Self::bytes_for(count, padded_bytes))?;
         // Relaxed: a figure.
         self.entries.0.fetch_add(count, Ordering::Relaxed);
         Some(range)

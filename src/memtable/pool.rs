@@ -181,8 +181,8 @@ mod tests {
     }
 
     fn fill(mem: &MemTable, bytes: usize) {
-        let key_value_bytes = bytes - MemTable::bytes_for(1, 0);
-        assert!(mem.reserve(1, key_value_bytes).is_some());
+        let padded_bytes = bytes - MemTable::bytes_for(1, 0);
+        assert!(mem.reserve(1, padded_bytes).is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl Pipeline {
         totals: &[FamilyTotals],
     ) -> Result<bool> {
         for total in totals {
-            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
+            let bytes = MemTable::bytes_for(total.count as usize, total.padded_bytes);
             let mem = &state.family(total.cf)?.mem;
             // Writers in flight may still take a little: `reserve` has the last
             // word.
