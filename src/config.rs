@@ -362,7 +362,7 @@ impl Options {
         self
     }
 
-    /// Size of one preallocated log file, in bytes (default 64 MiB). A batch
+    /// Size of one preallocated log file, in bytes (default 16 MiB). A batch
     /// that is larger gets a log file of its own size.
     pub fn wal_segment_bytes(mut self, bytes: u64) -> Self {
         self.wal_segment_bytes = bytes;

@@ -490,6 +490,44 @@ mod tests {
         Region::from_vec(vec![1; 8]).pin(&[1; 8]);
     }
 
+    /// Resident bytes of the mapping at `address`.
+    fn resident(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{address:x}-");
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).expect("it is mapped");
+        rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn what_a_log_gives_back_leaves_the_process_and_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let page = rustix::param::page_size();
+        let len = 64 * page;
+        std::fs::write(&path, vec![0; len]).unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let mapping = WalMapping::map(&OwnedFd::from(file), len).unwrap();
+        let address = mapping.raw.as_mut_ptr() as usize;
+        mapping.populate(0, len).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        // SAFETY: inside the mapping, and no other thread has it.
+        unsafe { mapping.write(0, &bytes) };
+        assert_eq!(resident(address), len);
+        // Parts of pages at either end stay.
+        mapping.release(1, len - 2);
+        assert!(resident(address) <= 2 * page, "{}", resident(address));
+        // SAFETY: as above. It faults in what was given back.
+        unsafe { mapping.write(10 * page, b"late") };
+        mapping.release(0, usize::MAX);
+        assert_eq!(resident(address), 0);
+        mapping.release(len, 1);
+        let mut expected = bytes;
+        expected[10 * page..][..4].copy_from_slice(b"late");
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        mapping.sync(len).unwrap();
+    }
+
     #[test]
     fn page_ranges_stay_inside() {
         let page = rustix::param::page_size();

@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_faulted_in_ahead_up_to_the_end() {
+        let arena = Arena::new(8 << 20).unwrap();
+        let populated = || arena.populated.load(Ordering::Relaxed);
+        assert!(arena.keep_ahead(1));
+        assert_eq!(populated(), POPULATE_STEP, "whole huge pages");
+        assert!(!arena.keep_ahead(1));
+        assert_eq!(populated(), POPULATE_STEP);
+        while arena.reserve(1 << 20).is_some() {
+            arena.keep_ahead(1 << 20);
+            assert!(populated() >= (arena.used() + (1 << 20)).min(arena.region.len()));
+        }
+        assert_eq!(populated(), arena.region.len());
+    }
+
+    #[test]
     fn a_full_arena_refuses_and_keeps_its_count() {
         let arena = Arena::new(256).unwrap();
         assert!(arena.reserve(200).is_some());

@@ -1,12 +1,14 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
 //! Creating a log allocates its space on the device and syncs the directory:
-//! milliseconds, and many more to write zeros once over all of it. So once a
-//! quarter of the log in use is used, a thread prepares a spare, and a rotation
+//! milliseconds, and many more to write zeros once over all of it. So once an
+//! eighth of the log in use is used, a thread prepares a spare, and a rotation
 //! under the commit lock takes it without a system call. (Not earlier: opening
 //! does not wait for it, and a small database does not pay for it.) The same
-//! thread populates the pages of the log in use ahead of its writers, and does
-//! what takes long about obsolete logs: unmapping, removing.
+//! thread populates the pages of the log in use ahead of its writers and takes
+//! those that they have written out of the process's memory again (they stay in
+//! the page cache), and does what takes long about obsolete logs: unmapping,
+//! removing.
 //!
 //! 1. A log is handed out only after its directory entry was synced: what is
 //!    later synced into it cannot be lost with its name.
