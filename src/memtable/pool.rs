@@ -56,6 +56,12 @@ pub(crate) enum Purpose {
     Learning,
 }
 
+impl State {
+    fn has_spare_of(&self, capacity: usize) -> bool {
+        self.spare.as_ref().is_some_and(|mem| mem.capacity() == capacity)
+    }
+}
+
 impl MemTablePool {
     /// An empty memtable for write buffers of `write_buffer_bytes`.
     pub(crate) fn take(
@@ -118,7 +124,7 @@ impl MemTablePool {
 
     /// Has a spare of this size.
     fn prepare(&self, capacity: usize) {
-        if self.state.lock().spare.is_some() {
+        if self.state.lock().has_spare_of(capacity) {
             return;
         }
         let Ok(mem) = MemTable::new(0, capacity, PrefixMap::default()) else { return };
@@ -133,7 +139,7 @@ impl MemTablePool {
         };
         {
             let state = self.state.lock();
-            if state.spare.is_some() || !state.usual.contains(&mem.capacity()) {
+            if state.has_spare_of(mem.capacity()) || !state.usual.contains(&mem.capacity()) {
                 return;
             }
         }
@@ -143,12 +149,13 @@ impl MemTablePool {
         self.keep(mem);
     }
 
-    /// Keeps `mem` for reuse, unless there is one.
+    /// Keeps `mem` for reuse, unless there is one of its size; one of another
+    /// size was not asked for since, and goes.
     fn keep(&self, mem: MemTable) {
         let mut state = self.state.lock();
-        let unwanted = match state.spare {
-            Some(_) => Some(mem),
-            None => state.spare.replace(mem),
+        let unwanted = match state.has_spare_of(mem.capacity()) {
+            true => Some(mem),
+            false => state.spare.replace(mem),
         };
         drop(state);
         // Outside the lock: this unmaps it.
@@ -214,7 +221,7 @@ mod tests {
         let sizes = [8192, 4096, 4096];
         let mems = sizes.map(|usual| take(&pool, usual, Purpose::Write(1)));
         mems.into_iter().for_each(|mem| pool.give_back(mem));
-        assert_eq!(spare(&pool), Some(8192), "the first that came back");
+        assert_eq!(spare(&pool), Some(4096), "a size that nobody asks for dies out");
     }
 
     #[test]

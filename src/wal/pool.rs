@@ -1,8 +1,8 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
 //! Creating a log allocates its space on the device and syncs the directory:
-//! milliseconds, and many more to write zeros once over all of it. So once an
-//! eighth of the log in use is used, a thread prepares a spare, and a rotation
+//! milliseconds, and many more to write zeros once over all of it. So once a
+//! quarter of the log in use is used, a thread prepares a spare, and a rotation
 //! under the commit lock takes it without a system call. (Not earlier: opening
 //! does not wait for it, and a small database does not pay for it.) The same
 //! thread populates the pages of the log in use ahead of its writers and takes
@@ -47,7 +47,7 @@ use crate::error::{Error, Result};
 /// Retired logs kept for reuse: the next spare. Each is a segment of disk.
 const RETAINED_MAX: usize = 1;
 /// The spare is prepared when one part in so many of the log in use is used.
-const SPARE_AT: u64 = 8;
+const SPARE_AT: u64 = 4;
 /// How far past the reserved position a log is populated.
 const POPULATE_AHEAD: u64 = 4 << 20;
 /// Populated in steps of this size, so that each holds the mapping briefly.
