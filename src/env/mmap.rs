@@ -470,6 +470,7 @@ impl fmt::Debug for WalMapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags};
 
     #[test]
     fn a_clone_and_a_pinned_part_outlive_the_region() {
@@ -505,9 +506,10 @@ mod tests {
         let path = dir.path().join("log");
         let page = rustix::param::page_size();
         let len = 64 * page;
-        std::fs::write(&path, vec![0; len]).unwrap();
-        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let mapping = WalMapping::map(&OwnedFd::from(file), len).unwrap();
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).unwrap();
+        rustix::fs::ftruncate(&file, len as u64).unwrap();
+        let mapping = WalMapping::map(&file, len).unwrap();
         let address = mapping.raw.as_mut_ptr() as usize;
         mapping.populate(0, len).unwrap();
         let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
@@ -524,7 +526,9 @@ mod tests {
         mapping.release(len, 1);
         let mut expected = bytes;
         expected[10 * page..][..4].copy_from_slice(b"late");
-        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        let mut found = vec![0; len];
+        assert_eq!(rustix::io::pread(&file, &mut found, 0).unwrap(), len);
+        assert!(found == expected);
         mapping.sync(len).unwrap();
     }
 
