@@ -44,6 +44,9 @@ struct Filling {
     next: usize,
 }
 
+/// Memory is faulted in ahead once so many bytes of a memtable are used.
+const AHEAD_FROM: usize = 1 << 20;
+
 /// What a memtable is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -113,9 +116,11 @@ impl MemTablePool {
     pub(crate) fn keep_ahead(&self) {
         let filling = self.state.lock().filling.clone();
         for Filling { mem, next } in filling {
-            // One that nothing was written to takes no memory.
-            let Some(mem) = mem.upgrade().filter(|mem| mem.used() > 0) else { continue };
-            mem.keep_ahead();
+            let Some(mem) = mem.upgrade() else { continue };
+            // One that is hardly written to takes no more memory than it needs.
+            if mem.used() >= AHEAD_FROM {
+                mem.keep_ahead();
+            }
             if next > 0 && mem.used() >= mem.capacity() / 4 * PREPARE_AT {
                 self.prepare(next);
             }
