@@ -26,7 +26,9 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::types::key::{KEY_LEN_MAX, SEQUENCE_MAX, SequenceNumber, VALUE_LEN_MAX, ValueType};
+use crate::types::key::{
+    KEY_LEN_MAX, SEQUENCE_MAX, SequenceNumber, VALUE_LEN_MAX, ValueType, padded_bytes,
+};
 use crate::util::coding::{Cursor, write_varint};
 
 /// Bytes of a payload before its entries.
@@ -51,8 +53,8 @@ pub(crate) struct FamilyTotals {
     pub(crate) cf: u32,
     /// Entries.
     pub(crate) count: u32,
-    /// Bytes of their keys and values.
-    pub(crate) key_value_bytes: usize,
+    /// The sum of [`padded_bytes`] of their keys and values.
+    pub(crate) padded_bytes: usize,
 }
 
 /// Writes that are applied together: all of them or none, visible at once.
@@ -154,7 +156,7 @@ impl WriteBatch {
                 return;
             };
             self.count = count;
-            self.add_to_totals(cf, key.len() + value.len());
+            self.add_to_totals(cf, padded_bytes(key, value));
         }
         let mut head = [0; ENTRY_HEAD_LEN_MAX];
         let head_len = encode_entry_head(&mut head, cf, value_type, key.len());
@@ -173,13 +175,13 @@ impl WriteBatch {
     fn add_to_totals(&mut self, cf: u32, bytes: usize) {
         if self.totals.get(self.hot).is_none_or(|t| t.cf != cf) {
             self.hot = self.totals.iter().position(|t| t.cf == cf).unwrap_or_else(|| {
-                self.totals.push(FamilyTotals { cf, count: 0, key_value_bytes: 0 });
+                self.totals.push(FamilyTotals { cf, count: 0, padded_bytes: 0 });
                 self.totals.len() - 1
             });
         }
         let totals = &mut self.totals[self.hot];
         totals.count += 1;
-        totals.key_value_bytes += bytes;
+        totals.padded_bytes += bytes;
     }
 
     /// `InvalidArgument` naming the first limit that an entry exceeded.

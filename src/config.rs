@@ -299,7 +299,7 @@ impl Default for Options {
             direct_io_writes: false,
             wal_recovery: WalRecovery::default(),
             wal_io: WalIo::default(),
-            wal_segment_bytes: 64 << 20,
+            wal_segment_bytes: 16 << 20,
             verify_checksums: VerifyChecksums::default(),
             read_mode: ReadMode::default(),
             statistics: true,
@@ -363,7 +363,7 @@ impl Options {
         self
     }
 
-    /// Size of one preallocated log file, in bytes (default 64 MiB). A batch
+    /// Size of one preallocated log file, in bytes (default 16 MiB). A batch
     /// that is larger gets a log file of its own size.
     pub fn wal_segment_bytes(mut self, bytes: u64) -> Self {
         self.wal_segment_bytes = bytes;

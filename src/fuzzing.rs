@@ -177,7 +177,7 @@ pub fn table(data: &[u8]) {
         let _ = iter.seek_for_prev(InternalKeyRef::new(key, SeqType::OLDEST), true);
     }
     let key = &data[..data.len().min(9)];
-    let _ = table.get_from(table.locate(key), key, SeqType::NEWEST);
+    let _ = table.locate(key).and_then(|i| table.get_from(i, key, SeqType::NEWEST));
 }
 
 /// Makes the checksums of a table file right, where its handles lead anywhere.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Bencher, Criterion, Throughput};
 
-use crate::memtable::{MemTable, MemTableIter, MemTablePool};
+use crate::memtable::{MemTable, MemTableIter, MemTablePool, Purpose};
 use crate::support::{Cycle, VALUE, decimal, draws, shuffled};
-use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, ValueType, hash_key};
+use crate::types::key::{InternalKeyRef, PrefixMap, SeqType, ValueType, hash_key, padded_bytes};
 
 const KEYS: u64 = 1 << 18;
 /// The default size of a memtable.
@@ -29,7 +29,7 @@ fn prefix() -> PrefixMap {
 
 fn put_all(mem: &MemTable, keys: &Keys, first_sequence: u64) {
     for (key, sequence) in keys.iter().zip(first_sequence..) {
-        let mut range = mem.reserve(1, key.len() + VALUE.len()).expect("room for the entry");
+        let mut range = mem.reserve(1, padded_bytes(key, &VALUE)).expect("room for the entry");
         let seq_type = SeqType::new(sequence, ValueType::Put);
         mem.insert(&mut range, hash_key(key), key, seq_type, &VALUE);
     }
@@ -44,11 +44,10 @@ fn filled() -> Arc<MemTable> {
 /// Times the insertion of `keys` into a recycled memtable that holds `present`.
 fn insert(b: &mut Bencher<'_>, bytes: usize, present: &Keys, keys: &Keys) {
     let pool = MemTablePool::default();
-    pool.prepare(bytes);
     b.iter_custom(|rounds| {
         let mut spent = Duration::ZERO;
         for round in 0..rounds {
-            let mem = pool.take(round, bytes, 0, prefix()).expect("maps");
+            let mem = pool.take(round, bytes, Purpose::Write(1), prefix()).expect("maps");
             put_all(&mem, present, 1);
             let start = Instant::now();
             put_all(&mem, keys, 1 + KEYS);

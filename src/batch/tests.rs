@@ -69,8 +69,8 @@ proptest! {
         for totals in batch.totals() {
             let of: Vec<_> = counted.iter().filter(|o| o.0 == totals.cf).collect();
             prop_assert_eq!(totals.count as usize, of.len());
-            let bytes: usize = of.iter().map(|o| o.2.len() + o.3.len()).sum();
-            prop_assert_eq!(totals.key_value_bytes, bytes);
+            let bytes: usize = of.iter().map(|o| padded_bytes(&o.2, &o.3)).sum();
+            prop_assert_eq!(totals.padded_bytes, bytes);
         }
     }
 
@@ -189,7 +189,6 @@ fn totals_are_in_the_order_of_first_use() {
     for cf in [3, 3, 0, 3, 0, 9] {
         batch.push(cf, ValueType::Put, b"key", b"value");
     }
-    let totals: Vec<_> =
-        batch.totals().iter().map(|t| (t.cf, t.count, t.key_value_bytes)).collect();
-    assert_eq!(totals, [(3, 3, 24), (0, 2, 16), (9, 1, 8)]);
+    let totals: Vec<_> = batch.totals().iter().map(|t| (t.cf, t.count, t.padded_bytes)).collect();
+    assert_eq!(totals, [(3, 3, 48), (0, 2, 32), (9, 1, 16)]);
 }

@@ -259,6 +259,8 @@ pub(crate) type FlushTarget = (u32, u64);
 
 impl Pipeline {
     pub(crate) fn new(parts: PipelineParts) -> Pipeline {
+        let mems = Arc::clone(&parts.mems);
+        parts.pool.on_progress(move || mems.keep_ahead());
         let first = LiveLog { writer: Arc::clone(&parts.log), last_sequence: None, synced: false };
         Pipeline {
             state: Mutex::new(State {
@@ -441,7 +443,7 @@ impl Pipeline {
         }
         let mut targets = Targets::default();
         for total in c.totals() {
-            let (count, bytes) = (total.count as usize, total.key_value_bytes);
+            let (count, bytes) = (total.count as usize, total.padded_bytes);
             let mut reserved = state.family(total.cf)?.mem.reserve(count, bytes);
             if reserved.is_none() {
                 if !self.make_room(state, total.cf, MemTable::bytes_for(count, bytes))? {

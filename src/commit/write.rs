@@ -5,7 +5,7 @@ use crate::commit::pipeline::{Commit, Settled, Target, Targets};
 use crate::env::WalRange;
 use crate::error::{Error, Result};
 use crate::memtable::{Entry, GROUP_MAX};
-use crate::types::key::{SeqType, SequenceNumber, ValueType, hash_key};
+use crate::types::key::{SeqType, SequenceNumber, ValueType, hash_key, padded_bytes};
 use crate::wal::writer::LogWriter;
 
 /// One put or delete, logged and applied from where its key and value are.
@@ -29,7 +29,7 @@ impl<'a> Single<'a> {
     ) -> Result<Single<'a>> {
         let entry = SingleEntry::new(family, value_type, key, value)?;
         let totals =
-            [FamilyTotals { cf: family, count: 1, key_value_bytes: key.len() + value.len() }];
+            [FamilyTotals { cf: family, count: 1, padded_bytes: padded_bytes(key, value) }];
         Ok(Single { entry, totals, value_type, key, value })
     }
 }

@@ -233,7 +233,6 @@ impl Core {
         // told after.
         self.scheduler.state.lock().flushing = true;
         if let Some(pipeline) = &self.pipeline {
-            pipeline.prepare_memtable(family.options());
             pipeline.flush_begins();
         }
         let result = self.flush_one(&family, imm);

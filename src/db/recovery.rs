@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::memtable::MemTable;
 use crate::sstable::Origin;
 use crate::stats::RecoveryCut;
-use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
+use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key, padded_bytes};
 use crate::util::span::span;
 use crate::version::FileMeta;
 use crate::version::edit::FamilyEdit;
@@ -209,7 +209,7 @@ impl<'a> Replay<'a> {
             Some(known) if seq_type.sequence() > known.flushed => known.options.write_buffer_bytes,
             _ => return Ok(()),
         };
-        let bytes = key.len() + value.len();
+        let bytes = padded_bytes(key, value);
         let full = match self.filling.get(&family) {
             Some(mem) => match mem.reserve(1, bytes) {
                 Some(mut range) => {

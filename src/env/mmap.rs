@@ -92,7 +92,7 @@ impl Region {
     /// zeros follow it up to the next page.
     pub(super) fn huge_copy_of(bytes: &[u8]) -> io::Result<Region> {
         let mut memory = AnonymousRegion::new(bytes.len())?;
-        memory.populate();
+        memory.populate(0..memory.len());
         memory.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         Ok(Region::new(Backing::Huge(memory)))
     }
@@ -384,11 +384,11 @@ impl AnonymousRegion {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
-    /// Faults all pages in, so that writes find them (best effort).
-    pub(crate) fn populate(&self) {
+    /// Faults the pages of a range in, so that writes find them (best effort).
+    pub(crate) fn populate(&self, range: Range<usize>) {
         // Short of memory, the pages come when they are written, as they would
         // without this.
-        let _ = populate_write(self.ptr, 0..self.len);
+        let _ = populate_write(self.ptr, page_range(range.start, range.len(), self.len));
     }
 }
 
@@ -458,6 +458,25 @@ impl WalMapping {
         let base = NonNull::new(self.raw.as_mut_ptr()).ok_or(Errno::FAULT)?;
         populate_write(base, page_range(offset, len, self.raw.len()))
     }
+
+    /// Takes the whole pages of the range out of the process's memory (a hint).
+    /// They stay in the page cache, as dirty as they are, and a later access
+    /// faults them in again: no byte changes, even one that is written at the
+    /// same time.
+    pub(super) fn release(&self, offset: usize, len: usize) {
+        let page = rustix::param::page_size();
+        let start = offset.next_multiple_of(page);
+        let end = offset.saturating_add(len).min(self.raw.len()) / page * page;
+        if start >= end {
+            return;
+        }
+        let from = self.raw.as_mut_ptr().wrapping_add(start).cast::<c_void>();
+        // SAFETY: the range lies in this mapping, which is shared and of a file:
+        // what is taken away is the way to its pages, and the next access, by
+        // whichever thread, finds the same bytes. (It would be zeros in private
+        // memory, for which this must never be.)
+        let _ = unsafe { madvise(from, end - start, Advice::LinuxDontNeed) };
+    }
 }
 
 impl fmt::Debug for WalMapping {
@@ -469,6 +488,7 @@ impl fmt::Debug for WalMapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags};
 
     #[test]
     fn a_clone_and_a_pinned_part_outlive_the_region() {
@@ -489,6 +509,47 @@ mod tests {
         Region::from_vec(vec![1; 8]).pin(&[1; 8]);
     }
 
+    /// Resident bytes of the mapping at `address`.
+    fn resident(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{address:x}-");
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).expect("it is mapped");
+        rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn what_a_log_gives_back_leaves_the_process_and_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let page = rustix::param::page_size();
+        let len = 64 * page;
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).unwrap();
+        rustix::fs::ftruncate(&file, len as u64).unwrap();
+        let mapping = WalMapping::map(&file, len).unwrap();
+        let address = mapping.raw.as_mut_ptr() as usize;
+        mapping.populate(0, len).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        // SAFETY: inside the mapping, and no other thread has it.
+        unsafe { mapping.write(0, &bytes) };
+        assert_eq!(resident(address), len);
+        // Parts of pages at either end stay.
+        mapping.release(1, len - 2);
+        assert!(resident(address) <= 2 * page, "{}", resident(address));
+        // SAFETY: as above. It faults in what was given back.
+        unsafe { mapping.write(10 * page, b"late") };
+        mapping.release(0, usize::MAX);
+        assert_eq!(resident(address), 0);
+        mapping.release(len, 1);
+        let mut expected = bytes;
+        expected[10 * page..][..4].copy_from_slice(b"late");
+        let mut found = vec![0; len];
+        assert_eq!(rustix::io::pread(&file, &mut found, 0).unwrap(), len);
+        assert!(found == expected);
+        mapping.sync(len).unwrap();
+    }
+
     #[test]
     fn page_ranges_stay_inside() {
         let page = rustix::param::page_size();
@@ -506,7 +567,7 @@ mod tests {
             if region.len() >= HUGE_PAGE {
                 assert_eq!(region.as_ptr() as usize % HUGE_PAGE, 0);
             }
-            region.populate();
+            region.populate(0..region.len());
             assert!(region.as_mut_slice().iter().all(|b| *b == 0));
             region.as_mut_slice().fill(7);
             let last = region.len() - 1;

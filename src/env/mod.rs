@@ -373,6 +373,15 @@ impl WalFile {
         }
     }
 
+    /// Gives back the process's memory for pages that will hardly be written any
+    /// more (a hint): they stay in the page cache. Who writes one still, faults
+    /// it in again.
+    pub(crate) fn release(&self, offset: u64, len: u64) {
+        if let Some(mapping) = &self.mapping {
+            mapping.release(offset as usize, len as usize);
+        }
+    }
+
     /// Whether writes go through a mapping.
     pub fn is_mapped(&self) -> bool {
         self.mapping.is_some() || self.backend.is_mapped()

@@ -52,23 +52,25 @@ const TOWER_BYTES: usize = 2 * UNIT;
 /// Extra tower bytes of every range: a single put can pay for four links, so
 /// that 15 in 16 nodes need nothing from the free rest.
 const SLACK: usize = 2 * UNIT;
-/// Bytes an entry may need besides its key, its value and their padding.
+/// Bytes an entry may need besides its padded key and value.
 const ENTRY_HEADER: usize = NODE_HEADER + VERSION_HEADER + TOWER_BYTES;
-/// Key and value are padded to a unit each.
-const PADDING_MAX: usize = 2 * (UNIT - 1);
+/// Faulted in ahead at a time: a huge page.
+const POPULATE_STEP: usize = 2 << 20;
 
 const _: () = assert!(REGION_MAX == 32 << 30 && FRONT < 4096);
 
-/// What one entry with `key_value_bytes` of key and value is entitled to.
+/// What one entry is entitled to.
 #[inline]
-fn entry_bytes(key_value_bytes: usize) -> usize {
-    key_value_bytes + ENTRY_HEADER + PADDING_MAX
+fn entry_bytes(key_len: usize, value_len: usize) -> usize {
+    ENTRY_HEADER + padded(key_len) + padded(value_len)
 }
 
-/// What `count` entries are entitled to: invariant 3, summed.
+/// What `count` entries are entitled to: invariant 3, summed. `padded_bytes` is
+/// the sum of [`padded_bytes`](crate::types::key::padded_bytes) of each.
 #[inline]
-pub(super) fn bytes_for(count: usize, key_value_bytes: usize) -> usize {
-    (SLACK + count * (ENTRY_HEADER + PADDING_MAX) + key_value_bytes).next_multiple_of(UNIT)
+pub(super) fn bytes_for(count: usize, padded_bytes: usize) -> usize {
+    debug_assert!(padded_bytes.is_multiple_of(UNIT), "keys and values are padded");
+    SLACK + count * ENTRY_HEADER + padded_bytes
 }
 
 /// `len` rounded up to whole units.
@@ -112,6 +114,9 @@ pub(super) struct Arena {
     /// Unique in the process and new with every reset, so that a range of
     /// another arena or of a former life is recognised.
     id: u64,
+    /// Bytes of the region, from its front, that were faulted in ahead of use.
+    /// Only [`keep_ahead`](Arena::keep_ahead) moves it.
+    populated: AtomicUsize,
     used: Used,
 }
 
@@ -130,7 +135,8 @@ impl Arena {
         };
         let region = AnonymousRegion::new(len)?;
         assert!(region.len() >= len && (region.as_ptr() as usize).is_multiple_of(UNIT));
-        Ok(Arena { region, capacity, id: next_id(), used: Used(AtomicUsize::new(0)) })
+        let (populated, used) = (AtomicUsize::new(0), Used(AtomicUsize::new(0)));
+        Ok(Arena { region, capacity, id: next_id(), populated, used })
     }
 
     /// Takes everything back. Nothing is zeroed: what is handed out is written
@@ -140,9 +146,20 @@ impl Arena {
         self.id = next_id();
     }
 
-    /// Faults all memory in.
-    pub(super) fn populate(&self) {
-        self.region.populate();
+    /// Faults in what will be handed out next, `ahead` bytes at least. One thread
+    /// at a time. Whether it is the first time.
+    pub(super) fn keep_ahead(&self, ahead: usize) -> bool {
+        let next = FRONT + self.used();
+        // Relaxed: one thread at a time comes here, and how it got the memtable
+        // has ordered it behind the one before.
+        let populated = self.populated.load(Ordering::Relaxed);
+        let due = (next + ahead).next_multiple_of(POPULATE_STEP).min(self.region.len());
+        if due > populated {
+            // What is in use, its writers have faulted in.
+            self.region.populate(populated.max(next)..due);
+            self.populated.store(due, Ordering::Relaxed);
+        }
+        populated == 0
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -186,7 +203,7 @@ impl Arena {
     ) -> NodeSpace {
         let node_len = NODE_HEADER + padded(key_len);
         let version_len = VERSION_HEADER + padded(value_len);
-        let entitled = range.slack + entry_bytes(key_len + value_len);
+        let entitled = range.slack + entry_bytes(key_len, value_len);
         let spare = entitled - node_len - version_len;
         let mut height = height;
         if height * UNIT > spare {
@@ -214,7 +231,7 @@ impl Arena {
     ) -> Offset {
         let version_len = VERSION_HEADER + padded(value_len);
         let version = self.take(range, version_len);
-        range.slack += entry_bytes(key_len + value_len) - version_len;
+        range.slack += entry_bytes(key_len, value_len) - version_len;
         to_offset(version)
     }
 
@@ -274,7 +291,7 @@ mod tests {
             entries in prop::collection::vec((0usize..40, 0usize..40, 1usize..=HEIGHT_MAX, any::<bool>()), 1..60),
             free in 0usize..400,
         ) {
-            let total = entries.iter().map(|e| e.0 + e.1).sum();
+            let total = entries.iter().map(|e| padded(e.0) + padded(e.1)).sum();
             let bytes = bytes_for(entries.len(), total);
             let arena = Arena::new(bytes + free).unwrap();
             let mut range = arena.reserve(bytes).unwrap();
@@ -300,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_faulted_in_ahead_up_to_the_end() {
+        let arena = Arena::new(8 << 20).unwrap();
+        let populated = || arena.populated.load(Ordering::Relaxed);
+        assert!(arena.keep_ahead(1));
+        assert_eq!(populated(), POPULATE_STEP, "whole huge pages");
+        assert!(!arena.keep_ahead(1));
+        assert_eq!(populated(), POPULATE_STEP);
+        while arena.reserve(1 << 20).is_some() {
+            arena.keep_ahead(1 << 20);
+            assert!(populated() >= (arena.used() + (1 << 20)).min(arena.region.len()));
+        }
+        assert_eq!(populated(), arena.region.len());
+    }
+
+    #[test]
     fn a_full_arena_refuses_and_keeps_its_count() {
         let arena = Arena::new(256).unwrap();
         assert!(arena.reserve(200).is_some());
@@ -322,6 +354,6 @@ mod tests {
     #[should_panic(expected = "more was inserted")]
     fn a_range_is_not_overrun() {
         let arena = Arena::new(4096).unwrap();
-        arena.take_version(&mut arena.reserve(bytes_for(1, 2)).unwrap(), 1, 100);
+        arena.take_version(&mut arena.reserve(bytes_for(1, 16)).unwrap(), 1, 100);
     }
 }

@@ -43,7 +43,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use arena::ArenaRange;
 pub(crate) use iterator::MemTableIter;
-pub(crate) use pool::MemTablePool;
+pub(crate) use pool::{MemTablePool, Purpose};
 
 use crate::types::key::{KEY_LEN_MAX, PrefixMap, SeqType, VALUE_LEN_MAX};
 use crate::types::slice::{Owner, Pinned, Slice};
@@ -75,6 +75,10 @@ pub(crate) struct Entry<'a> {
 /// Entries that [`MemTable::insert_group`] takes at most.
 pub(crate) const GROUP_MAX: usize = 16;
 
+/// How far the arena is faulted in past what is used, in bytes: some 40 ms of
+/// writes as fast as they go.
+const AHEAD: usize = 8 << 20;
+
 /// Alone on its cache lines, like the arena's counter: every write moves it.
 #[repr(align(128))]
 struct Entries(AtomicUsize);
@@ -99,10 +103,12 @@ impl MemTable {
         *self.entries.0.get_mut() = 0;
     }
 
-    /// Faults all memory in, so that inserts find it.
-    fn populate(&self) {
-        self.list.populate();
-        self.index.populate();
+    /// Faults in what the next inserts use, so that they find it: the index, and
+    /// [`AHEAD`] of the arena. One thread at a time.
+    fn keep_ahead(&self) {
+        if self.list.keep_ahead(AHEAD) {
+            self.index.populate();
+        }
     }
 
     /// Names an empty memtable and tells it what its keys will share.
@@ -111,19 +117,20 @@ impl MemTable {
         self.list.set_prefix(prefix);
     }
 
-    /// How much of the capacity `count` entries take at most, `key_value_bytes`
-    /// being the sum of the lengths of their keys and values.
+    /// How much of the capacity `count` entries take at most, `padded_bytes`
+    /// being the sum of [`padded_bytes`](crate::types::key::padded_bytes) of their
+    /// keys and values.
     #[inline]
-    pub(crate) fn bytes_for(count: usize, key_value_bytes: usize) -> usize {
-        arena::bytes_for(count, key_value_bytes)
+    pub(crate) fn bytes_for(count: usize, padded_bytes: usize) -> usize {
+        arena::bytes_for(count, padded_bytes)
     }
 
     /// Reserves space for `count` entries as in [`bytes_for`](Self::bytes_for);
     /// `None` when they do not fit any more. A fresh memtable of at least
-    /// `bytes_for(count, key_value_bytes)` capacity fits them.
+    /// `bytes_for(count, padded_bytes)` capacity fits them.
     #[inline]
-    pub(crate) fn reserve(&self, count: usize, key_value_bytes: usize) -> Option<ArenaRange> {
-        let range = self.list.arena().reserve(Self::bytes_for(count, key_value_bytes))?;
+    pub(crate) fn reserve(&self, count: usize, padded_bytes: usize) -> Option<ArenaRange> {
+        let range = self.list.arena().reserve(Self::bytes_for(count, padded_bytes))?;
         // Relaxed: a figure.
         self.entries.0.fetch_add(count, Ordering::Relaxed);
         Some(range)

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::MemTable;
-use crate::types::key::{PrefixMap, SeqType, ValueType, hash_key};
+use crate::types::key::{PrefixMap, SeqType, ValueType, hash_key, padded_bytes};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::explore;
 
@@ -12,7 +12,7 @@ const SCHEDULES: usize = 100_000;
 
 fn put(mem: &MemTable, key: &[u8], sequence: u64) {
     let value = sequence.to_le_bytes();
-    let mut range = mem.reserve(1, key.len() + value.len()).expect("room");
+    let mut range = mem.reserve(1, padded_bytes(key, &value)).expect("room");
     let seq_type = SeqType::new(sequence, ValueType::Put);
     mem.insert(&mut range, hash_key(key), key, seq_type, &value);
 }

@@ -1,14 +1,17 @@
-//! Memtables for reuse.
+//! Memtables for reuse, and the memory of those in use.
 //!
 //! The pages of a memtable that was flushed are mapped and warm: filling it
-//! again faults nothing. The pool keeps a few of the usual sizes; the purge
-//! thread, which sees the last reference go, hands them back. One that was made
-//! larger for a single large write goes at once: hardly anybody would ask for
-//! it again. When there are too many, the one that was not asked for longest
-//! goes, so that the size of a family that was dropped dies out.
+//! again faults nothing. The pool keeps one of the usual sizes; the purge
+//! thread, which sees the last reference go, hands it back, and drops it when
+//! nothing was flushed for a while. One that was made larger for a single large
+//! write goes at once: hardly anybody would ask for it again.
+//!
+//! What is not warm is faulted in a little ahead of its use, not as a whole
+//! ([`MemTablePool::keep_ahead`]): memory follows the writes. A next memtable is
+//! prepared only if the flush of the one before has not ended by the time that
+//! the one in use is nearly full.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -16,69 +19,122 @@ use crate::error::{Error, Result};
 use crate::memtable::MemTable;
 use crate::types::key::PrefixMap;
 
-/// Memtables kept for reuse.
-const SPARES_MAX: usize = 2;
+/// The next memtable is prepared when so many parts in 4 of one are used.
+const PREPARE_AT: usize = 3;
 
-/// Emptied memtables.
+/// An emptied memtable, and those in use.
 #[derive(Debug, Default)]
 pub(crate) struct MemTablePool {
-    spares: Mutex<Spares>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Spares {
-    /// Oldest first.
-    mems: VecDeque<MemTable>,
+struct State {
+    spare: Option<MemTable>,
     /// Capacities that were asked for without a large write in sight.
     usual: Vec<usize>,
+    filling: Vec<Filling>,
 }
 
-impl Spares {
-    fn take(&mut self, usual: usize, capacity: usize) -> Option<MemTable> {
-        if !self.usual.contains(&usual) {
-            self.usual.push(usual);
-        }
-        let at = self.mems.iter().position(|mem| mem.capacity() == capacity)?;
-        self.mems.remove(at)
+/// A memtable that is being filled. The pool keeps none alive.
+#[derive(Clone, Debug)]
+struct Filling {
+    mem: Weak<MemTable>,
+    /// The size of the one that will follow; 0 if it will differ.
+    next: usize,
+}
+
+/// Memory is faulted in ahead once so many bytes of a memtable are used.
+const AHEAD_FROM: usize = 1 << 20;
+
+/// What a memtable is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A write waits for it, of so many bytes.
+    Write(usize),
+    /// What comes next is not known, and perhaps nothing for long: it begins
+    /// with as little memory as can be.
+    Later,
+    /// It is small, to learn from what its keys share; others will be larger.
+    Learning,
+}
+
+impl State {
+    fn has_spare_of(&self, capacity: usize) -> bool {
+        self.spare.as_ref().is_some_and(|mem| mem.capacity() == capacity)
     }
 }
 
 impl MemTablePool {
-    /// An empty memtable for write buffers of `write_buffer_bytes` that must
-    /// take a write of `bytes`.
+    /// An empty memtable for write buffers of `write_buffer_bytes`.
     pub(crate) fn take(
         &self,
         id: u64,
         write_buffer_bytes: usize,
-        bytes: usize,
+        purpose: Purpose,
         prefix: PrefixMap,
     ) -> Result<Arc<MemTable>> {
         let usual = write_buffer_bytes.next_multiple_of(8);
-        let capacity = usual.max(bytes.next_multiple_of(8));
-        let spare = self.spares.lock().take(usual, capacity);
-        if let Some(mut mem) = spare {
-            mem.prepare(id, prefix);
-            return Ok(Arc::new(mem));
+        let (capacity, spare) = match purpose {
+            Purpose::Write(bytes) => {
+                let capacity = usual.max(bytes.next_multiple_of(8));
+                let mut state = self.state.lock();
+                (capacity, state.spare.take_if(|mem| mem.capacity() == capacity))
+            }
+            Purpose::Later | Purpose::Learning => (usual, None),
+        };
+        let mem = match spare {
+            Some(mut mem) => {
+                mem.prepare(id, prefix);
+                mem
+            }
+            None => MemTable::new(id, capacity, prefix)
+                .map_err(|e| Error::io("allocate a memtable of", format!("{capacity} bytes"), e))?,
+        };
+        let mem = Arc::new(mem);
+        let mut state = self.state.lock();
+        let mut next = 0;
+        if purpose != Purpose::Learning {
+            next = usual;
+            if !state.usual.contains(&usual) {
+                state.usual.push(usual);
+            }
         }
-        let mem = MemTable::new(id, capacity, prefix)
-            .map_err(|e| Error::io("allocate a memtable of", format!("{capacity} bytes"), e))?;
-        Ok(Arc::new(mem))
+        state.filling.retain(|filling| filling.mem.strong_count() > 0);
+        state.filling.push(Filling { mem: Arc::downgrade(&mem), next });
+        Ok(mem)
     }
 
-    /// Has a spare for write buffers of `write_buffer_bytes`, its memory faulted
-    /// in; best effort.
-    pub(crate) fn prepare(&self, write_buffer_bytes: usize) {
-        let capacity = write_buffer_bytes.next_multiple_of(8);
-        let ready = |spares: &Spares| spares.mems.iter().any(|mem| mem.capacity() == capacity);
-        if ready(&self.spares.lock()) {
+    /// `mem` is filled no more.
+    pub(crate) fn filled(&self, mem: &Arc<MemTable>) {
+        let others = |filling: &Filling| filling.mem.as_ptr() != Arc::as_ptr(mem);
+        self.state.lock().filling.retain(others);
+    }
+
+    /// Has memory ready for the next writes; best effort. Called by one thread,
+    /// every now and then as writes come in.
+    pub(crate) fn keep_ahead(&self) {
+        let filling = self.state.lock().filling.clone();
+        for Filling { mem, next } in filling {
+            let Some(mem) = mem.upgrade() else { continue };
+            // One that is hardly written to takes no more memory than it needs.
+            if mem.used() >= AHEAD_FROM {
+                mem.keep_ahead();
+            }
+            if next > 0 && mem.used() >= mem.capacity() / 4 * PREPARE_AT {
+                self.prepare(next);
+            }
+        }
+    }
+
+    /// Has a spare of this size.
+    fn prepare(&self, capacity: usize) {
+        if self.state.lock().has_spare_of(capacity) {
             return;
         }
         let Ok(mem) = MemTable::new(0, capacity, PrefixMap::default()) else { return };
-        mem.populate();
-        let mut spares = self.spares.lock();
-        if !ready(&spares) && spares.mems.len() < SPARES_MAX {
-            spares.mems.push_back(mem);
-        }
+        mem.keep_ahead();
+        self.keep(mem);
     }
 
     /// Drops a reference; the last one goes back into the pool.
@@ -86,19 +142,41 @@ impl MemTablePool {
         let Some(mut mem) = Arc::into_inner(mem) else {
             return;
         };
-        if !self.spares.lock().usual.contains(&mem.capacity()) {
-            return;
+        {
+            let state = self.state.lock();
+            if state.has_spare_of(mem.capacity()) || !state.usual.contains(&mem.capacity()) {
+                return;
+            }
         }
         // Zeroing takes time: a writer that needs a memtable takes the lock
         // under the commit lock.
         mem.reset(0, PrefixMap::default());
-        let dropped = {
-            let mut spares = self.spares.lock();
-            spares.mems.push_back(mem);
-            if spares.mems.len() > SPARES_MAX { spares.mems.pop_front() } else { None }
+        self.keep(mem);
+    }
+
+    /// Keeps `mem` for reuse, unless there is one of its size; one of another
+    /// size was not asked for since, and goes.
+    fn keep(&self, mem: MemTable) {
+        let mut state = self.state.lock();
+        let unwanted = match state.has_spare_of(mem.capacity()) {
+            true => Some(mem),
+            false => state.spare.replace(mem),
         };
+        drop(state);
         // Outside the lock: this unmaps it.
-        drop(dropped);
+        drop(unwanted);
+    }
+
+    /// Whether there is memory to [`trim`](Self::trim).
+    pub(crate) fn has_spare(&self) -> bool {
+        self.state.lock().spare.is_some()
+    }
+
+    /// Gives back the memory that nobody uses.
+    pub(crate) fn trim(&self) {
+        let spare = self.state.lock().spare.take();
+        // Outside the lock.
+        drop(spare);
     }
 }
 
@@ -106,34 +184,78 @@ impl MemTablePool {
 mod tests {
     use super::*;
 
-    fn capacities(pool: &MemTablePool) -> Vec<usize> {
-        pool.spares.lock().mems.iter().map(MemTable::capacity).collect()
+    fn spare(pool: &MemTablePool) -> Option<usize> {
+        pool.state.lock().spare.as_ref().map(MemTable::capacity)
+    }
+
+    fn take(pool: &MemTablePool, usual: usize, purpose: Purpose) -> Arc<MemTable> {
+        pool.take(1, usual, purpose, PrefixMap::default()).unwrap()
+    }
+
+    fn fill(mem: &MemTable, bytes: usize) {
+        let padded_bytes = bytes - MemTable::bytes_for(1, 0);
+        assert!(mem.reserve(1, padded_bytes).is_some());
     }
 
     #[test]
-    fn only_memtables_of_a_usual_size_are_kept() {
+    fn only_a_memtable_of_a_usual_size_is_kept() {
         let pool = MemTablePool::default();
-        let take = |usual, bytes| pool.take(1, usual, bytes, PrefixMap::default()).unwrap();
-        let (usual, large) = (take(4096, 0), take(4096, 10_001));
+        let (usual, large) =
+            (take(&pool, 4096, Purpose::Write(1)), take(&pool, 4096, Purpose::Write(10_001)));
+        let learning = take(&pool, 2048, Purpose::Learning);
         assert_eq!((usual.capacity(), large.capacity()), (4096, 10_008));
         pool.give_back(large);
-        assert!(capacities(&pool).is_empty());
+        pool.give_back(learning);
+        assert_eq!(spare(&pool), None);
         pool.give_back(Arc::clone(&usual));
-        assert!(capacities(&pool).is_empty(), "somebody still holds it");
+        assert_eq!(spare(&pool), None, "somebody still holds it");
         pool.give_back(usual);
-        assert_eq!(capacities(&pool), [4096]);
-        assert_eq!(take(4096, 10).capacity(), 4096);
-        assert!(capacities(&pool).is_empty(), "it was used again");
+        assert_eq!(spare(&pool), Some(4096));
+        let later = take(&pool, 4096, Purpose::Later);
+        assert_eq!(spare(&pool), Some(4096), "warm memory is for who waits for it");
+        assert_eq!(take(&pool, 4096, Purpose::Write(10)).capacity(), 4096);
+        assert_eq!(spare(&pool), None, "it was used again");
+        pool.give_back(later);
+        pool.trim();
+        assert!(!pool.has_spare());
     }
 
     #[test]
-    fn a_size_that_nobody_asks_for_dies_out() {
+    fn no_more_than_one_waits() {
         let pool = MemTablePool::default();
-        let take = |usual| pool.take(1, usual, 0, PrefixMap::default()).unwrap();
-        for usual in [4096, 4096, 8192, 8192] {
-            let mems = [take(usual), take(usual)];
-            mems.into_iter().for_each(|mem| pool.give_back(mem));
-        }
-        assert_eq!(capacities(&pool), [8192; SPARES_MAX]);
+        let sizes = [8192, 4096, 4096];
+        let mems = sizes.map(|usual| take(&pool, usual, Purpose::Write(1)));
+        mems.into_iter().for_each(|mem| pool.give_back(mem));
+        assert_eq!(spare(&pool), Some(4096), "a size that nobody asks for dies out");
+    }
+
+    #[test]
+    fn the_next_is_prepared_when_one_is_nearly_full() {
+        let pool = MemTablePool::default();
+        let mem = take(&pool, 4096, Purpose::Write(1));
+        pool.keep_ahead();
+        fill(&mem, 3000);
+        pool.keep_ahead();
+        assert_eq!(spare(&pool), None, "there is time");
+        fill(&mem, 200);
+        pool.keep_ahead();
+        assert_eq!(spare(&pool), Some(4096));
+        pool.trim();
+        pool.filled(&mem);
+        pool.keep_ahead();
+        assert_eq!(spare(&pool), None, "another one is in use, and has room");
+        let learning = take(&pool, 2048, Purpose::Learning);
+        fill(&learning, 2000);
+        pool.keep_ahead();
+        assert_eq!(spare(&pool), None, "a larger one will follow");
+    }
+
+    #[test]
+    fn what_is_filled_is_not_kept_alive() {
+        let pool = MemTablePool::default();
+        drop(take(&pool, 4096, Purpose::Write(1)));
+        let mem = take(&pool, 4096, Purpose::Write(1));
+        assert_eq!(pool.state.lock().filling.len(), 1);
+        assert_eq!(Arc::strong_count(&mem), 1);
     }
 }

@@ -289,10 +289,13 @@ impl SkipList {
         self.start_node(target, 1).prefetch();
     }
 
-    /// Faults all memory in.
-    pub(super) fn populate(&self) {
-        self.arena.populate();
-        self.guide.populate();
+    /// Faults in what is used next; see [`Arena::keep_ahead`].
+    pub(super) fn keep_ahead(&self, ahead: usize) -> bool {
+        let first = self.arena.keep_ahead(ahead);
+        if first {
+            self.guide.populate();
+        }
+        first
     }
 
     /// The node of a key, if it has one.

@@ -1,7 +1,7 @@
 //! The memtable against a model, and under concurrent writers.
 
 use super::*;
-use crate::types::key::{InternalKeyRef, ValueType, hash_key};
+use crate::types::key::{InternalKeyRef, ValueType, hash_key, padded_bytes};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn seq(n: u64) -> SeqType {
 }
 
 fn put(table: &MemTable, key: &[u8], n: u64, value: &[u8]) {
-    let mut range = table.reserve(1, key.len() + value.len()).expect("room for the entry");
+    let mut range = table.reserve(1, padded_bytes(key, value)).expect("room for the entry");
     table.insert(&mut range, hash_key(key), key, seq(n), value);
 }
 
@@ -41,7 +41,7 @@ fn insert(table: &MemTable, range: &mut ArenaRange, batch: &[(Vec<u8>, u64, Vec<
 fn fill(table: &MemTable, entries: &[(Vec<u8>, u64, Vec<u8>)], batch: usize) -> Model {
     let mut model = Model::new();
     for batch in entries.chunks(batch) {
-        let bytes = batch.iter().map(|(key, _, value)| key.len() + value.len()).sum();
+        let bytes = batch.iter().map(|(key, _, value)| padded_bytes(key, value)).sum();
         let mut range = table.reserve(batch.len(), bytes).expect("room for the batch");
         insert(table, &mut range, batch);
         for (key, n, value) in batch {
@@ -239,7 +239,7 @@ fn a_full_memtable_refuses_the_reservation_and_keeps_every_entry() {
     let mut unknown = 0;
     for i in 0u32.. {
         let key = i.wrapping_mul(0x9e37_79b9).to_be_bytes();
-        let Some(mut range) = table.reserve(1, 4) else { break };
+        let Some(mut range) = table.reserve(1, 8) else { break };
         table.insert(&mut range, hash_key(&key), &key, seq(i.into()), b"");
         model.insert((key.to_vec(), Reverse(seq(i.into()))), vec![]);
         unknown += usize::from(table.index.lookup(hash_key(&key), |_| false) == Lookup::Unknown);
@@ -260,7 +260,7 @@ fn one_exact_reservation_holds_a_whole_batch() {
     // No byte is left for towers beyond the budget: heights are cut.
     for count in [1, 2, 50, 1000] {
         let key = |i: usize| (i as u32).wrapping_mul(0x9e37_79b9).to_be_bytes();
-        let capacity = MemTable::bytes_for(count, count * 9);
+        let capacity = MemTable::bytes_for(count, count * 16);
         let table = Arc::new(MemTable::new(1, capacity, PrefixMap::default()).unwrap());
         let entries: Vec<_> =
             (0..count).map(|i| (key(i).to_vec(), i as u64 + 1, vec![1; 5])).collect();
@@ -308,7 +308,7 @@ fn foreign_bytes_are_not_pinned() {
 #[should_panic(expected = "belongs to the memtable")]
 fn a_range_does_not_outlive_a_reset() {
     let mut table = MemTable::new(1, 1 << 10, PrefixMap::default()).unwrap();
-    let mut range = table.reserve(1, 2).unwrap();
+    let mut range = table.reserve(1, 16).unwrap();
     table.reset(1, PrefixMap::default());
     table.insert(&mut range, hash_key(b"k"), b"k", seq(1), b"v");
 }
@@ -334,7 +334,7 @@ fn write_all(table: &MemTable, w: u64, count: u64, done: &AtomicU64) {
     let all: Vec<u64> = (0..count).collect();
     for batch in all.chunks(1 + w as usize * 2) {
         let batch: Vec<_> = batch.iter().map(|i| concurrent_entry(w, *i)).collect();
-        let bytes = batch.iter().map(|(key, _, value)| key.len() + value.len()).sum();
+        let bytes = batch.iter().map(|(key, _, value)| padded_bytes(key, value)).sum();
         let mut range = table.reserve(batch.len(), bytes).expect("room for the batch");
         insert(table, &mut range, &batch);
         for (key, n, value) in &batch {

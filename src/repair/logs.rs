@@ -9,7 +9,7 @@ use crate::compaction::flush;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
 use crate::sstable::Origin;
-use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key};
+use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key, padded_bytes};
 use crate::version::FileMeta;
 use crate::version::edit::FAMILIES_MAX;
 use crate::version::filename::{self, FileKind};
@@ -186,7 +186,7 @@ impl Repair {
         (key, value): (&[u8], &[u8]),
         found: &mut FromLogs,
     ) -> Result<()> {
-        let bytes = key.len() + value.len();
+        let bytes = padded_bytes(key, value);
         let range = found.filling.get(&family).map(|mem| mem.reserve(1, bytes));
         self.report.logged += 1;
         if let (Some(Some(mut range)), Some(mem)) = (range, found.filling.get(&family)) {

@@ -57,7 +57,7 @@ impl Table {
             let elapsed = clock::since(start).saturating_sub(others);
             probe.index = Some((IndexKind::Points, elapsed));
         } else {
-            let i = self.locate(key);
+            let i = self.locate(key)?;
             probe.index = Some((IndexKind::Blocks, clock::since(start)));
             probe.found = self.explain_from(i, key, read, &mut probe.blocks)?;
         }

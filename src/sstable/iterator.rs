@@ -44,8 +44,8 @@ const FETCH_AHEAD: usize = 512;
 enum Aim {
     /// The table is not where the key belongs.
     Nowhere,
-    /// To the block that the fences name.
-    Block(usize),
+    /// To the block that the fences name; to be found yet if `None`.
+    Block(Option<usize>),
     /// To what the point index says of the key with this hash.
     Hash(u64),
 }
@@ -65,6 +65,8 @@ pub(crate) struct TableIter {
     held: usize,
     /// What `locate` found.
     aim: Aim,
+    /// Whether the point index was asked in vain on the way there.
+    missed: bool,
     table: Arc<Table>,
     /// Whether two entries of the table may have the same user key.
     has_versions: bool,
@@ -91,6 +93,7 @@ impl TableIter {
             seq_type: SeqType::default(),
             held: NO_BLOCK,
             aim: Aim::Nowhere,
+            missed: false,
             has_versions: table.properties().has_versions,
             table,
             fill_cache,
@@ -139,6 +142,7 @@ impl TableIter {
     }
 
     /// To the first entry at or after `key`.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         self.locate(key, false);
         self.seek_located(key)?;
@@ -149,6 +153,7 @@ impl TableIter {
     /// is one, or else the head of the block that it belongs to.
     #[inline]
     pub(crate) fn locate(&mut self, key: InternalKeyRef<'_>, likely: bool) {
+        self.missed = false;
         let key_len = self.table.points().map(|points| points.key_len());
         if likely && key_len == Some(key.user_key.len()) {
             let hash = hash_key(key.user_key);
@@ -162,27 +167,29 @@ impl TableIter {
     /// What to do in place of [`locate`](Self::locate) where the key belongs into
     /// no table: the position will not be valid.
     pub(crate) fn leave(&mut self) {
-        (self.aim, self.end) = (Aim::Nowhere, 0);
+        (self.aim, self.missed, self.end) = (Aim::Nowhere, false, 0);
     }
 
-    fn aim_by_fences(&mut self, key: InternalKeyRef<'_>) -> usize {
-        let block = self.table.locate(key.user_key);
-        self.table.prefetch_block(block);
+    /// Aims at the block of the fences. Where they cannot be read, whoever seeks
+    /// reads them again, and tells the error.
+    fn aim_by_fences(&mut self, key: InternalKeyRef<'_>) {
+        let block = self.table.locate(key.user_key).ok();
+        block.into_iter().for_each(|block| self.table.prefetch_block(block));
         self.aim = Aim::Block(block);
-        block
     }
 
     /// Starts fetching the entry that `key` is likely to be.
     pub(crate) fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
         match self.aim {
-            Aim::Nowhere => {}
-            Aim::Block(block) => self.table.prefetch_entry(block, key.user_key),
+            Aim::Nowhere | Aim::Block(None) => {}
+            Aim::Block(Some(block)) => self.table.prefetch_entry(block, key.user_key),
             Aim::Hash(hash) => {
                 let likely = self.find_by(hash, |entry, _| {
                     prefetch_address(entry.as_ptr());
                     true
                 });
                 if likely.is_none() {
+                    self.missed = true;
                     self.aim_by_fences(key);
                 }
             }
@@ -193,18 +200,15 @@ impl TableIter {
     /// whether the point index knew the entry of `key`, if it was asked.
     #[inline]
     pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<Option<bool>> {
-        let (block, known) = match self.aim {
-            Aim::Nowhere => return Ok(None),
-            Aim::Block(block) => (block, None),
-            Aim::Hash(hash) => {
-                if self.enter_by(hash, key, |found| found <= key.seq_type) {
-                    return Ok(Some(true));
-                }
-                (self.aim_by_fences(key), Some(false))
+        if let Aim::Hash(hash) = self.aim {
+            if self.enter_by(hash, key, |found| found <= key.seq_type) {
+                return Ok(Some(true));
             }
-        };
-        self.seek_from(block, key)?;
-        Ok(known)
+            self.missed = true;
+            self.aim_by_fences(key);
+        }
+        self.seek_block(key)?;
+        Ok(self.missed.then_some(false))
     }
 
     /// To the entry of `key`'s user key, if the point index knows it, and its
@@ -268,7 +272,14 @@ impl TableIter {
         })
     }
 
-    fn seek_from(&mut self, mut i: usize, key: InternalKeyRef<'_>) -> Result<()> {
+    /// To the first entry at or after `key`, from the block that was aimed at.
+    fn seek_block(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
+        self.end = 0;
+        let Aim::Block(block) = self.aim else { return Ok(()) };
+        let mut i = match block {
+            Some(block) => block,
+            None => self.table.locate(key.user_key)?,
+        };
         self.begin();
         while self.hold(i)? {
             let at = self.lower_bound(key)?;
@@ -288,21 +299,20 @@ impl TableIter {
         likely: bool,
     ) -> Result<Option<bool>> {
         self.locate(key, likely);
-        let known = if let Aim::Hash(hash) = self.aim {
+        if let Aim::Hash(hash) = self.aim {
             if self.enter_by(hash, key, |found| found >= key.seq_type) {
                 return Ok(Some(true));
             }
-            Some(false)
-        } else {
-            None
-        };
-        self.seek(key)?;
+            self.missed = true;
+            self.aim_by_fences(key);
+        }
+        self.seek_block(key)?;
         if !self.valid() {
             self.seek_to_last()?;
         } else if self.key() != key {
             self.prev()?;
         }
-        Ok(known)
+        Ok(self.missed.then_some(false))
     }
 
     /// To the next entry.

@@ -123,7 +123,7 @@ impl Table {
     pub(super) fn get_early(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Version<'_>> {
         // Relaxed: as above.
         if self.promised.load(Ordering::Relaxed) {
-            return self.get_from(self.locate(key), key, read);
+            return self.get_from(self.locate(key)?, key, read);
         }
         self.hints()?;
         self.get(key, hash, read)

@@ -51,6 +51,9 @@ use crate::types::slice::Pinned;
 use crate::util::prefetch::{prefetch, prefetch_address};
 
 const CACHE_LINE: usize = 64;
+/// The block of a lookup whose first step could not read the index: the last one
+/// tries again, and tells the error.
+const NOT_FOUND_YET: usize = usize::MAX;
 /// Lines of a block that hold its header and most of its heads.
 const HEAD_LINES: usize = 3;
 /// Lines of an entry that are fetched ahead; the rest streams.
@@ -256,7 +259,7 @@ impl Table {
         if hints.may_contain(hash) {
             match &hints.points {
                 Some(points) => self.get_by(points, key, hash, read),
-                None => self.get_from(self.locate(key), key, read),
+                None => self.get_from(self.locate(key)?, key, read),
             }
         } else {
             Ok(None)
@@ -312,11 +315,10 @@ impl Table {
         self.is_touched(i)
     }
 
-    /// The first block that can hold `key`. Any, if the index cannot be loaded:
-    /// who asks for the block is told.
+    /// The first block that can hold `key`.
     #[inline]
-    pub(crate) fn locate(&self, key: &[u8]) -> usize {
-        self.index().map_or(0, |index| index.find(key))
+    pub(crate) fn locate(&self, key: &[u8]) -> Result<usize> {
+        Ok(self.index()?.find(key))
     }
 
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
@@ -343,7 +345,7 @@ impl Table {
             });
             return 0;
         }
-        let block = self.locate(key);
+        let block = self.locate(key).unwrap_or(NOT_FOUND_YET);
         self.prefetch_block(block);
         block
     }
@@ -369,6 +371,7 @@ impl Table {
         let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
         match &hints.points {
             Some(points) => self.get_by(points, key, hash, read),
+            None if aim == NOT_FOUND_YET => self.get_from(self.locate(key)?, key, read),
             None => self.get_from(aim, key, read),
         }
     }

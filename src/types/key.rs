@@ -237,6 +237,13 @@ pub(crate) fn be_u64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0u64, |acc, b| acc << 8 | u64::from(*b)) << ((64 - 8 * bytes.len()) % 64)
 }
 
+/// What a key and its value take in a memtable, besides what each entry takes:
+/// both rounded up to words of 8 bytes.
+#[inline]
+pub(crate) fn padded_bytes(key: &[u8], value: &[u8]) -> usize {
+    key.len().next_multiple_of(8) + value.len().next_multiple_of(8)
+}
+
 /// The hash of a user key: computed once an operation, used by every bloom
 /// filter and hash index (xxh3, 64 bits, seed 0; on disk, so frozen).
 #[inline]

@@ -284,7 +284,7 @@ mod tests {
     fn memtable(entries: &[(&[u8], SequenceNumber)]) -> Arc<MemTable> {
         let mem = MemTable::new(0, 4096, PrefixMap::default()).unwrap();
         for (key, sequence) in entries {
-            let mut range = mem.reserve(1, key.len()).unwrap();
+            let mut range = mem.reserve(1, key.len().next_multiple_of(8)).unwrap();
             let put = SeqType::new(*sequence, ValueType::Put);
             mem.insert(&mut range, hash_key(key), key, put, b"");
         }

@@ -5,8 +5,10 @@
 //! quarter of the log in use is used, a thread prepares a spare, and a rotation
 //! under the commit lock takes it without a system call. (Not earlier: opening
 //! does not wait for it, and a small database does not pay for it.) The same
-//! thread populates the pages of the log in use ahead of its writers, and does
-//! what takes long about obsolete logs: unmapping, removing.
+//! thread populates the pages of the log in use ahead of its writers and takes
+//! those that they have written out of the process's memory again (they stay in
+//! the page cache), and does what takes long about obsolete logs: unmapping,
+//! removing.
 //!
 //! 1. A log is handed out only after its directory entry was synced: what is
 //!    later synced into it cannot be lost with its name.
@@ -28,10 +30,11 @@
 
 mod files;
 
+use std::fmt;
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -51,6 +54,9 @@ const POPULATE_AHEAD: u64 = 4 << 20;
 const POPULATE_STEP: u64 = 512 << 10;
 /// The thread is woken when less than this is left populated.
 const POPULATE_LOW: u64 = POPULATE_AHEAD / 2;
+/// How far behind the reserved position memory is kept: writers in flight, and
+/// those whose time slice ended, are mostly nearer.
+const RELEASE_BEHIND: u64 = 1 << 20;
 
 /// Hands out logs and takes them back.
 #[derive(Debug)]
@@ -76,8 +82,19 @@ struct Shared {
     synced: AtomicBool,
     /// Tells the thread that there is work.
     work: Condvar,
+    /// Called as the log in use is filled.
+    progress: OnceLock<Progress>,
     /// Tells `take` and `wait_idle` that the thread finished something.
     done: Condvar,
+}
+
+/// What else is to be done as a log is filled.
+struct Progress(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +115,8 @@ struct State {
     last_taken: u64,
     /// The log in use, populated by the thread when asked.
     current: Option<Arc<LogWriter>>,
+    /// The log that was in use before, whose memory the thread gives back.
+    left: Option<Arc<LogWriter>>,
     want_populate: bool,
     /// Handed back, not yet looked at.
     returned: Vec<Retired>,
@@ -138,6 +157,7 @@ impl LogPool {
             hurry: AtomicBool::new(false),
             synced: AtomicBool::new(false),
             work: Condvar::new(),
+            progress: OnceLock::new(),
             done: Condvar::new(),
         });
         let run = Arc::clone(&shared);
@@ -242,6 +262,12 @@ impl LogPool {
         }
     }
 
+    /// Has the pool's thread call `f` now and then as the log in use is filled,
+    /// every two MiB or so. The first one counts.
+    pub(crate) fn on_progress(&self, f: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.progress.set(Progress(Box::new(f)));
+    }
+
     /// Called before each sync of logs.
     pub(crate) fn note_sync(&self) {
         // Relaxed: a hint. Looked at first, so that syncs leave the line shared.
@@ -287,7 +313,7 @@ impl LogPool {
         let mut unused = mem::take(&mut state.returned);
         unused.append(&mut state.retained);
         unused.extend(state.spare.take().map(Retired::from));
-        state.current = None;
+        (state.current, state.left) = (None, None);
         drop(state);
         unused.into_iter().for_each(|retired| self.shared.remove(retired));
     }
@@ -329,7 +355,8 @@ enum Haste {
 /// One piece of the thread's work.
 enum Job {
     Spare,
-    Populate(Option<Arc<LogWriter>>),
+    /// Of the log in use, and of the one before it.
+    Populate(Option<Arc<LogWriter>>, Option<Arc<LogWriter>>),
     Sort(Vec<Retired>),
 }
 
@@ -354,18 +381,25 @@ impl Shared {
             state.returned.push(Retired::from(late));
         }
         let previous = state.current.replace(Arc::clone(log));
+        let unseen = mem::replace(&mut state.left, previous);
         state.want_populate = true;
         drop(state);
         self.work.notify_one();
         // Outside the lock: the last reference unmaps the file.
-        drop(previous);
+        drop(unseen);
     }
 
     fn run(&self) {
         let _guard = EndGuard(self);
         while let Some(job) = self.next_job() {
             match job {
-                Job::Populate(log) => log.iter().for_each(|log| self.keep_ahead(log)),
+                Job::Populate(log, left) => {
+                    log.iter().for_each(|log| self.keep_ahead(log));
+                    if let Some(progress) = self.progress.get() {
+                        (progress.0)();
+                    }
+                    left.iter().for_each(|log| self.release(log, log.capacity()));
+                }
                 Job::Spare => self.prepare_spare(),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
             }
@@ -384,7 +418,7 @@ impl Shared {
             state.busy = true;
             // Writers suffer first from a lack of populated pages.
             if mem::take(&mut state.want_populate) {
-                return Some(Job::Populate(state.current.clone()));
+                return Some(Job::Populate(state.current.clone(), state.left.take()));
             }
             // Before the spare, which may be one of these.
             if !state.returned.is_empty() {

@@ -38,6 +38,8 @@ pub(crate) struct LogWriter {
     mapped: bool,
     /// Where the next populate begins; only the pool's side moves it.
     pub(super) populated: AtomicU64,
+    /// Up to where the process's memory was given back; as `populated`.
+    pub(super) released: AtomicU64,
     /// The reserved position at which to populate more, see [`super::pool`].
     pub(super) wake_at: AtomicU64,
 }
@@ -52,6 +54,7 @@ impl LogWriter {
             path,
             mapped,
             populated: AtomicU64::new(0),
+            released: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{FamilyWriter, FlushTarget, LiveLog, Pipeline, State};
 use crate::config::ColumnFamilyOptions;
 use crate::error::{Error, Result};
-use crate::memtable::MemTable;
+use crate::memtable::{MemTable, Purpose};
 use crate::util::seeded;
 use crate::version::Version;
 
@@ -47,7 +47,7 @@ impl Pipeline {
         let mut targets = Vec::new();
         for id in ids {
             if state.family(id)?.dirty {
-                self.switch_memtable(state, id, 0)?;
+                self.switch_memtable(state, id, Purpose::Later)?;
             }
             targets.extend(state.family(id)?.pending.iter().map(|p| (id, p.id)));
         }
@@ -156,22 +156,18 @@ impl Pipeline {
             state.next_mem_id += 1;
             state.next_mem_id - 1
         };
-        let mut bytes = options.write_buffer_bytes;
-        if version.occupied_levels().next().is_none() {
-            bytes = bytes.min(LEARNING_MEMTABLE_BYTES);
-        }
-        self.mems.take(id, bytes, 0, version.prefixes().clone())
+        let usual = options.write_buffer_bytes;
+        let learns = version.occupied_levels().next().is_none() && usual > LEARNING_MEMTABLE_BYTES;
+        let (bytes, purpose) = match learns {
+            true => (LEARNING_MEMTABLE_BYTES, Purpose::Learning),
+            false => (usual, Purpose::Later),
+        };
+        self.mems.take(id, bytes, purpose, version.prefixes().clone())
     }
 
     /// Fails once a sync of the directory for a log's name has failed: it may
     /// have been the one that covered another file's name.
     pub(crate) fn check_log_names(&self) -> Result<()> {
         self.pool.check_sync()
-    }
-
-    /// Has a memtable ready for the next switch; done by the flush thread, so
-    /// that writers neither map nor fault in memory.
-    pub(crate) fn prepare_memtable(&self, options: &ColumnFamilyOptions) {
-        self.mems.prepare(options.write_buffer_bytes);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Pending, Pipeline, State};
 use crate::batch::FamilyTotals;
 use crate::error::Result;
-use crate::memtable::MemTable;
+use crate::memtable::{MemTable, Purpose};
 
 impl Pipeline {
     /// Makes room for every family before anything is reserved for one: what
@@ -18,7 +18,7 @@ impl Pipeline {
         totals: &[FamilyTotals],
     ) -> Result<bool> {
         for total in totals {
-            let bytes = MemTable::bytes_for(total.count as usize, total.key_value_bytes);
+            let bytes = MemTable::bytes_for(total.count as usize, total.padded_bytes);
             let mem = &state.family(total.cf)?.mem;
             // Writers in flight may still take a little: `reserve` has the last
             // word.
@@ -38,22 +38,25 @@ impl Pipeline {
         if writer.dirty && writer.is_last_buffer() {
             return Ok(false);
         }
-        self.switch_memtable(state, family, bytes)?;
+        // Who needs no room at once is about to release logs.
+        let purpose = if bytes > 0 { Purpose::Write(bytes) } else { Purpose::Later };
+        self.switch_memtable(state, family, purpose)?;
         Ok(true)
     }
 
-    /// Puts a fresh memtable with room for at least `bytes` in place.
+    /// Puts a fresh memtable in place.
     pub(super) fn switch_memtable(
         &self,
         state: &mut State,
         family: u32,
-        bytes: usize,
+        purpose: Purpose,
     ) -> Result<()> {
         let (id, last) = (state.next_mem_id, state.last_sequence);
         let writer = state.family(family)?;
         let usual = writer.options.write_buffer_bytes;
-        let next = self.mems.take(id, usual, bytes, writer.mem.learned_prefix())?;
+        let next = self.mems.take(id, usual, purpose, writer.mem.learned_prefix())?;
         let old = mem::replace(&mut writer.mem, Arc::clone(&next));
+        self.mems.filled(&old);
         writer.view.switch_memtable(next, writer.dirty.then_some(last));
         let first_log = writer.first_log.take();
         let was_dirty = mem::replace(&mut writer.dirty, false);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{
-    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RETAINED_MAX, Retired, SPARE_AT, Shared,
+    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, RETAINED_MAX, Retired,
+    SPARE_AT, Shared,
 };
 use crate::error::{Error, Result};
 use crate::util::seeded;
@@ -102,9 +103,21 @@ impl Shared {
         log.wake_at.store(mark, Ordering::Relaxed);
     }
 
+    /// Gives back the memory of the log's pages before `to`. Its writers have
+    /// moved on; one that is late faults a page in again.
+    pub(super) fn release(&self, log: &LogWriter, to: u64) {
+        // Relaxed: as `populated`.
+        let from = log.released.swap(to, Ordering::Relaxed);
+        log.file().release(from, to.saturating_sub(from));
+    }
+
     /// Keeps the log in use, and the next one, ready for the writers.
     pub(super) fn keep_ahead(&self, log: &LogWriter) {
         self.populate_ahead(log);
+        let behind = log.end().saturating_sub(RELEASE_BEHIND);
+        if behind > log.released.load(Ordering::Relaxed) {
+            self.release(log, behind);
+        }
         // After the mark was set, so that whoever passes it from now on wakes us
         // again. Nearly: the mark and the end are two places, both Relaxed, so we
         // may miss the end that a writer moved while it misses the mark. Then its

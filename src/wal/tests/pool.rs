@@ -196,6 +196,30 @@ fn progress_populates_ahead_and_marks_once() {
 }
 
 #[test]
+fn memory_behind_the_writers_is_given_back() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, 8 << 20);
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    pool.on_progress(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let log = take(&env, &pool, 0);
+    pool.wait_idle();
+    let released = || log.released.load(Ordering::Relaxed);
+    while log.reserve(100_000).is_some() {
+        pool.note_progress(&log);
+        pool.wait_idle();
+        assert!(released() + (1 << 20) <= log.end().max(1 << 20), "too near to the writers");
+    }
+    assert!(released() >= 2 << 20, "{}", released());
+    assert!(calls.load(Ordering::Relaxed) >= 2, "told of the progress");
+    take(&env, &pool, 0);
+    pool.wait_idle();
+    assert_eq!(released(), log.capacity(), "all of a log that was taken over from");
+}
+
+#[test]
 fn shutdown_keeps_the_log_in_use_and_can_be_repeated() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
