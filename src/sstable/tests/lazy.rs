@@ -8,6 +8,7 @@ use super::super::lazy::Part;
 use super::hostile::{images, use_table};
 use super::points::forge;
 use super::*;
+use crate::env::{Call, Fault, FaultEnv, FaultPlan};
 use crate::util::coding::Cursor;
 
 fn open_head(env: &MemEnv, options: TableReadOptions) -> Result<Arc<Table>> {
@@ -331,4 +332,52 @@ fn blocks_that_are_not_as_the_point_index_says_are_found_whenever_they_are_touch
             assert!(matches!(found, Err(Error::Corruption { .. })), "{found:?}");
         }
     }
+}
+
+#[test]
+fn a_read_that_fails_once_hides_no_key() {
+    let entries = entries();
+    let mem = MemEnv::default();
+    write(&mem, &entries, options(Compression::None, 4096));
+    let (key, value) = &entries[899];
+    let is_right = |found: Result<Option<(SeqType, Vec<u8>)>>| match found {
+        Err(_) => false,
+        Ok(found) => {
+            assert_eq!(found, Some((key.seq_type, value.clone())), "a key that is there");
+            true
+        }
+    };
+    let mut failed = 0;
+    for nth in 1..6 {
+        for (promised, in_steps) in [(false, false), (false, true), (true, false), (true, true)] {
+            let env = FaultEnv::new(mem.clone());
+            let (path, size) = (Path::new(PATH), mem.file_len(Path::new(PATH)).unwrap());
+            let options = TableReadOptions { mode: ReadMode::Pread, ..read_options() };
+            let table = Arc::new(Table::open_head(&env, path, 7, size, None, options).unwrap());
+            if promised {
+                table.promise_hints();
+            }
+            env.plant(FaultPlan::new(Fault::Io).on(Call::Read).nth(nth));
+            for turn in 0..4 {
+                let found = if in_steps {
+                    let hash = hash_key(&key.user_key);
+                    let aim = table.aim(&key.user_key, hash);
+                    if turn == 0 {
+                        // As another thread does in between.
+                        failed += u64::from(table.load().is_err());
+                    }
+                    let found = table.get_aimed(aim, &key.user_key, hash, SeqType::NEWEST);
+                    found.map(|found| found.map(|(seq_type, value)| (seq_type, value.to_vec())))
+                } else {
+                    get(&table, &key.user_key, SeqType::NEWEST)
+                };
+                failed += u64::from(!is_right(found));
+                let mut iter = table.iter(true);
+                let found = iter.seek(key.as_ref());
+                let entry = || (iter.seq_type(), iter.value().to_vec());
+                failed += u64::from(!is_right(found.map(|()| iter.valid().then(entry))));
+            }
+        }
+    }
+    assert!(failed > 0, "nothing was made to fail");
 }

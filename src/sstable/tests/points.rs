@@ -164,6 +164,26 @@ fn seeks_lead_to_the_same_entries_with_and_without_the_point_index() {
 }
 
 #[test]
+fn a_seek_says_that_the_point_index_was_asked_in_vain() {
+    let table = build(&entries(500), options(Compression::None, 4096));
+    table.verify_all().unwrap();
+    table.mark_all_verified();
+    let mut iter = table.iter(true);
+    for (key, known) in [("000000000030", true), ("000000000031", false)] {
+        let key = InternalKeyRef::new(key.as_bytes(), SeqType::NEWEST);
+        for prefetched in [false, true] {
+            iter.locate(key, true);
+            if prefetched {
+                iter.prefetch_located(key);
+            }
+            assert_eq!(iter.seek_located(key).unwrap(), Some(known), "{prefetched}");
+            iter.locate(key, false);
+            assert_eq!(iter.seek_located(key).unwrap(), None);
+        }
+    }
+}
+
+#[test]
 fn tables_of_unlike_entries_have_none() {
     let has_points = |entries: &[Entry], options| build(entries, options).has_points();
     let plain = options(Compression::None, 4096);
