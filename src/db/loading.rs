@@ -73,6 +73,15 @@ impl Unloaded {
     }
 }
 
+/// Takes back what is still promised, however the thread ends.
+struct Promised(Arc<Unloaded>);
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        self.0.each(Table::end_promise);
+    }
+}
+
 /// The thread that loads.
 #[derive(Debug, Default)]
 pub(crate) struct Loader {
@@ -86,28 +95,24 @@ impl Loader {
         if unloaded.tables.is_empty() {
             return;
         }
-        let (unloaded, stop) = (Arc::new(unloaded), Arc::clone(&self.stop));
+        let (promised, stop) = (Promised(Arc::new(unloaded)), Arc::clone(&self.stop));
         // Before anybody reads.
-        unloaded.each(Table::promise_hints);
-        let own = Arc::clone(&unloaded);
+        promised.0.each(Table::promise_hints);
         let run = move || {
+            // All of it: dropped at the end.
+            let promised = promised;
             priority::lower();
             // Each use of a damaged table meets the error again.
-            let _ = own.load(1, |table| {
+            let _ = promised.0.load(1, |table| {
                 // Relaxed: a flag; nothing is published through it.
-                if stop.load(Ordering::Relaxed) {
-                    table.end_promise();
-                } else {
+                if !stop.load(Ordering::Relaxed) {
                     let _ = table.load();
                 }
                 Ok(())
             });
         };
-        match thread::Builder::new().name("aidb-load".into()).spawn(run) {
-            Ok(thread) => *self.thread.lock() = Some(thread),
-            // Then each table is loaded by its first use.
-            Err(_) => unloaded.each(Table::end_promise),
-        }
+        // Without a thread each table is loaded by its first use.
+        *self.thread.lock() = thread::Builder::new().name("aidb-load".into()).spawn(run).ok();
     }
 
     /// Ends the thread and waits for it: for one table at most.
@@ -115,8 +120,48 @@ impl Loader {
         // Relaxed: as above.
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.lock().take() {
-            // A panic is a bug, and leaves a table that its first use loads.
+            // A panic is a bug, and leaves tables that their first uses load.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::compaction::output::OutputWriter;
+    use crate::config::{ColumnFamilyOptions, Options, ReadMode};
+    use crate::db::open::table_context;
+    use crate::env::{Call, Env, Fault, FaultEnv, FaultPlan, SimEnv};
+    use crate::sstable::Origin;
+    use crate::types::key::{InternalKeyRef, SeqType, ValueType, hash_key};
+
+    #[test]
+    fn a_loader_that_panics_leaves_no_promise() {
+        let env = Arc::new(FaultEnv::new(SimEnv::new()));
+        let options = Options::default().env(env.clone()).read_mode(ReadMode::Pread);
+        let context = table_context(Path::new("/db"), &options);
+        env.create_dir(&context.dir).unwrap();
+        let (family, origin) = (ColumnFamilyOptions::default(), Origin::default());
+        let write = |key: &str| {
+            let mut output = OutputWriter::new(&context, &family, &origin, 0, u64::MAX, false);
+            let put = SeqType::new(1, ValueType::Put);
+            output.add(InternalKeyRef::new(key.as_bytes(), put), b"value").unwrap();
+            context.open_head(&output.finish().unwrap().pop().unwrap()).unwrap()
+        };
+        let tables: Vec<Arc<Table>> = ["a", "b"].map(write).into();
+        env.plant(FaultPlan::new(Fault::Panic).on(Call::Read));
+        let loader = Loader::default();
+        // So few bytes are loaded by one thread.
+        loader.start(Unloaded { tables: tables.iter().map(Arc::downgrade).collect(), bytes: 0 });
+        let thread = loader.thread.lock().take().unwrap();
+        assert!(thread.join().is_err(), "the planted panic");
+        for table in &tables {
+            let hash = hash_key(b"absent");
+            assert!(table.get(b"absent", hash, SeqType::NEWEST).unwrap().is_none());
+            assert!(!table.may_contain(hash), "its first use has loaded it");
         }
     }
 }

@@ -462,7 +462,9 @@ impl WalMapping {
     /// Takes the whole pages of the range out of the process's memory (a hint).
     /// They stay in the page cache, as dirty as they are, and a later access
     /// faults them in again: no byte changes, even one that is written at the
-    /// same time.
+    /// same time. (Kernels before 6.2 could lose sight of such a byte's page being
+    /// dirty for microseconds; so call it where writers are done, as far as one
+    /// can tell.)
     pub(super) fn release(&self, offset: usize, len: usize) {
         let page = rustix::param::page_size();
         let start = offset.next_multiple_of(page);

@@ -277,6 +277,12 @@ impl MemTable {
         self.id
     }
 
+    /// Where its memory is.
+    #[cfg(test)]
+    fn arena_address(&self) -> usize {
+        self.list.arena().at(arena::HEAD).addr()
+    }
+
     /// Bytes that can be reserved in all.
     pub(crate) fn capacity(&self) -> usize {
         self.list.arena().capacity()

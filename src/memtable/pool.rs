@@ -31,6 +31,8 @@ pub(crate) struct MemTablePool {
 #[derive(Debug, Default)]
 struct State {
     spare: Option<MemTable>,
+    /// Whether the spare was filled before: its memory is there.
+    is_warm: bool,
     /// Capacities that were asked for without a large write in sight.
     usual: Vec<usize>,
     filling: Vec<Filling>,
@@ -40,7 +42,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct Filling {
     mem: Weak<MemTable>,
-    /// The size of the one that will follow; 0 if it will differ.
+    /// The size of the one that will follow; 0 if it will differ, or was prepared.
     next: usize,
 }
 
@@ -122,19 +124,30 @@ impl MemTablePool {
                 mem.keep_ahead();
             }
             if next > 0 && mem.used() >= mem.capacity() / 4 * PREPARE_AT {
-                self.prepare(next);
+                let at = Arc::as_ptr(&mem);
+                // Whoever gives it up meanwhile is to have the last reference.
+                drop(mem);
+                self.prepare(next, at);
             }
         }
     }
 
-    /// Has a spare of this size.
-    fn prepare(&self, capacity: usize) {
-        if self.state.lock().has_spare_of(capacity) {
-            return;
+    /// Has a spare, of this size if there is none: once for each memtable in use.
+    fn prepare(&self, capacity: usize, before: *const MemTable) {
+        {
+            let mut state = self.state.lock();
+            let mut filling = state.filling.iter_mut();
+            let Some(filling) = filling.find(|filling| filling.mem.as_ptr() == before) else {
+                return;
+            };
+            filling.next = 0;
+            if state.spare.is_some() {
+                return;
+            }
         }
         let Ok(mem) = MemTable::new(0, capacity, PrefixMap::default()) else { return };
         mem.keep_ahead();
-        self.keep(mem);
+        self.keep(mem, false);
     }
 
     /// Drops a reference; the last one goes back into the pool.
@@ -144,23 +157,26 @@ impl MemTablePool {
         };
         {
             let state = self.state.lock();
-            if state.has_spare_of(mem.capacity()) || !state.usual.contains(&mem.capacity()) {
+            let is_there = state.is_warm && state.has_spare_of(mem.capacity());
+            if is_there || !state.usual.contains(&mem.capacity()) {
                 return;
             }
         }
         // Zeroing takes time: a writer that needs a memtable takes the lock
         // under the commit lock.
         mem.reset(0, PrefixMap::default());
-        self.keep(mem);
+        self.keep(mem, true);
     }
 
-    /// Keeps `mem` for reuse, unless there is one of its size; one of another
-    /// size was not asked for since, and goes.
-    fn keep(&self, mem: MemTable) {
+    /// Keeps `mem` for reuse, unless there is one of its size that is as warm; one
+    /// of another size was not asked for since, and goes.
+    fn keep(&self, mem: MemTable, is_warm: bool) {
         let mut state = self.state.lock();
-        let unwanted = match state.has_spare_of(mem.capacity()) {
-            true => Some(mem),
-            false => state.spare.replace(mem),
+        let unwanted = if state.has_spare_of(mem.capacity()) && (state.is_warm || !is_warm) {
+            Some(mem)
+        } else {
+            state.is_warm = is_warm;
+            state.spare.replace(mem)
         };
         drop(state);
         // Outside the lock: this unmaps it.
@@ -241,9 +257,23 @@ mod tests {
         pool.keep_ahead();
         assert_eq!(spare(&pool), Some(4096));
         pool.trim();
-        pool.filled(&mem);
         pool.keep_ahead();
-        assert_eq!(spare(&pool), None, "another one is in use, and has room");
+        assert_eq!(spare(&pool), None, "once, however long it stays nearly full");
+        pool.filled(&mem);
+        let (mem, other) =
+            (take(&pool, 4096, Purpose::Write(1)), take(&pool, 8192, Purpose::Write(1)));
+        fill(&mem, 3200);
+        fill(&other, 7000);
+        pool.keep_ahead();
+        assert_eq!(spare(&pool), Some(4096), "sizes do not drive each other out");
+        assert!(!pool.state.lock().is_warm);
+        let prepared = pool.state.lock().spare.as_ref().map(MemTable::arena_address);
+        pool.filled(&mem);
+        pool.give_back(mem);
+        assert!(pool.state.lock().is_warm, "one that was filled takes its place");
+        assert_ne!(pool.state.lock().spare.as_ref().map(MemTable::arena_address), prepared);
+        pool.trim();
+        pool.filled(&other);
         let learning = take(&pool, 2048, Purpose::Learning);
         fill(&learning, 2000);
         pool.keep_ahead();

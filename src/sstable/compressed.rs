@@ -16,14 +16,15 @@ use crate::compress as codec;
 use crate::compress::Compressor;
 use crate::util::checksum::checksum;
 
-/// Sets `out` to the compressed form of a block; false if it does not shrink.
+/// Sets `out` to the compressed form of a block; false if the whole of it does not
+/// shrink by an eighth.
 pub(super) fn compress(block: &[u8], compressor: &mut Compressor, out: &mut Vec<u8>) -> bool {
     let Some(layout) = Layout::parse(block) else { return false };
     let (plain, entries) = block.split_at(layout.entries_at() as usize);
     out.clear();
     out.resize(COMPRESSED_HEADER_LEN, 0);
     out.extend_from_slice(plain);
-    if !compressor.compress(entries, out) {
+    if !compressor.compress(entries, out) || out.len() > block.len() - block.len().div_ceil(8) {
         return false;
     }
     // The front of a block is less than 1 MiB.
@@ -59,7 +60,7 @@ mod tests {
     use super::super::format::SEQ_TYPE_BOTTOM;
     use super::*;
     use crate::config::Compression;
-    use crate::types::key::hash_key;
+    use crate::types::key::{SeqType, ValueType, hash_key};
 
     /// A block of keys that are noise and values of which half is.
     fn block() -> Vec<u8> {
@@ -74,6 +75,31 @@ mod tests {
         let mut block = vec![];
         builder.finish(&mut block, true);
         block
+    }
+
+    #[test]
+    fn what_saves_less_than_an_eighth_of_the_block_is_left_alone() {
+        let mut keys: Vec<[u8; 10]> = (0..300_u64)
+            .map(|i| {
+                let mut key = [0; 10];
+                key[..8].copy_from_slice(&hash_key(&i.to_be_bytes()).to_be_bytes());
+                key[8..].copy_from_slice(&hash_key(&i.to_le_bytes()).to_be_bytes()[..2]);
+                key
+            })
+            .collect();
+        keys.sort_unstable();
+        let (mut small, mut front) = (BlockBuilder::default(), BlockBuilder::default());
+        small.add(&[b'a'; 20], SEQ_TYPE_BOTTOM, b"");
+        for (key, seq) in keys.iter().zip(1000..) {
+            front.add(key, SeqType::new(seq, ValueType::Put), b"value:");
+        }
+        for mut builder in [small, front] {
+            let mut block = vec![];
+            builder.finish(&mut block, false);
+            for codec in [Compression::Lz4, Compression::Snappy] {
+                assert!(!compress(&block, &mut Compressor::new(codec), &mut vec![]));
+            }
+        }
     }
 
     #[test]

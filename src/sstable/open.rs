@@ -45,6 +45,11 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// Whether there is a point index, or may be, to be loaded with the hints.
+    pub(super) fn has_points(&self) -> bool {
+        self.points.is_some()
+    }
+
     #[inline]
     pub(super) fn is_touched(&self, block: usize) -> bool {
         // Relaxed: rule 3 of the reader.

@@ -472,7 +472,8 @@ impl Table {
             }
         }
         // Rule 8; asked before, since the hints may come meanwhile.
-        let is_last = self.hints.get().is_some();
+        let shapes_to_come = self.has_addresses() && self.blocks()?.has_points();
+        let is_last = self.hints.get().is_some() || !shapes_to_come;
         self.check_shape(i, handle, bytes)?;
         if is_last {
             self.set_touched(i);

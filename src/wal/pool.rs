@@ -54,8 +54,8 @@ const POPULATE_AHEAD: u64 = 4 << 20;
 const POPULATE_STEP: u64 = 512 << 10;
 /// The thread is woken when less than this is left populated.
 const POPULATE_LOW: u64 = POPULATE_AHEAD / 2;
-/// How far behind the reserved position memory is kept: writers in flight, and
-/// those whose time slice ended, are mostly nearer.
+/// How far behind the position that was reserved at the look before memory is kept:
+/// writers in flight, and those whose time slice ended, are mostly nearer.
 const RELEASE_BEHIND: u64 = 1 << 20;
 
 /// Hands out logs and takes them back.
@@ -116,7 +116,9 @@ struct State {
     /// The log in use, populated by the thread when asked.
     current: Option<Arc<LogWriter>>,
     /// The log that was in use before, whose memory the thread gives back.
-    left: Option<Arc<LogWriter>>,
+    left: Option<Left>,
+    /// Others than logs have memory to be prepared, as writes come in.
+    want_progress: bool,
     want_populate: bool,
     /// Handed back, not yet looked at.
     returned: Vec<Retired>,
@@ -126,6 +128,15 @@ struct State {
     shutdown: bool,
     /// The thread has ended, by shutdown or by a panic.
     ended: bool,
+}
+
+/// A log that was taken over from.
+#[derive(Debug)]
+struct Left {
+    log: Arc<LogWriter>,
+    /// The thread has looked after the next log since: the last writers of this
+    /// one have had time to end.
+    is_due: bool,
 }
 
 /// A log file that is no longer in use.
@@ -339,7 +350,7 @@ impl State {
     }
 
     fn has_work(&self) -> bool {
-        self.want_spare || self.want_populate || !self.returned.is_empty()
+        self.want_spare || self.want_populate || self.want_progress || !self.returned.is_empty()
     }
 }
 
@@ -357,6 +368,7 @@ enum Job {
     Spare,
     /// Of the log in use, and of the one before it.
     Populate(Option<Arc<LogWriter>>, Option<Arc<LogWriter>>),
+    Progress,
     Sort(Vec<Retired>),
 }
 
@@ -381,6 +393,7 @@ impl Shared {
             state.returned.push(Retired::from(late));
         }
         let previous = state.current.replace(Arc::clone(log));
+        let previous = previous.map(|log| Left { log, is_due: false });
         let unseen = mem::replace(&mut state.left, previous);
         state.want_populate = true;
         drop(state);
@@ -395,10 +408,10 @@ impl Shared {
             match job {
                 Job::Populate(log, left) => {
                     log.iter().for_each(|log| self.keep_ahead(log));
-                    if let Some(progress) = self.progress.get() {
-                        (progress.0)();
-                    }
                     left.iter().for_each(|log| self.release(log, log.capacity()));
+                }
+                Job::Progress => {
+                    self.progress.get().into_iter().for_each(|progress| (progress.0)())
                 }
                 Job::Spare => self.prepare_spare(),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
@@ -418,7 +431,9 @@ impl Shared {
             state.busy = true;
             // Writers suffer first from a lack of populated pages.
             if mem::take(&mut state.want_populate) {
-                return Some(Job::Populate(state.current.clone(), state.left.take()));
+                state.want_progress = true;
+                let left = state.left.take_if(|left| mem::replace(&mut left.is_due, true));
+                return Some(Job::Populate(state.current.clone(), left.map(|left| left.log)));
             }
             // Before the spare, which may be one of these.
             if !state.returned.is_empty() {
@@ -429,6 +444,9 @@ impl Shared {
                 // Relaxed: set only under this lock, while `preparing`, or for good.
                 self.hurry.store(false, Ordering::Relaxed);
                 return Some(Job::Spare);
+            }
+            if mem::take(&mut state.want_progress) {
+                return Some(Job::Progress);
             }
             state.busy = false;
             self.done.notify_all();

@@ -40,6 +40,8 @@ pub(crate) struct LogWriter {
     pub(super) populated: AtomicU64,
     /// Up to where the process's memory was given back; as `populated`.
     pub(super) released: AtomicU64,
+    /// The end at the last look at what may be given back; as `populated`.
+    pub(super) seen_end: AtomicU64,
     /// The reserved position at which to populate more, see [`super::pool`].
     pub(super) wake_at: AtomicU64,
 }
@@ -55,6 +57,7 @@ impl LogWriter {
             mapped,
             populated: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            seen_end: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
         }
     }

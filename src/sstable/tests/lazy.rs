@@ -381,3 +381,14 @@ fn a_read_that_fails_once_hides_no_key() {
     }
     assert!(failed > 0, "nothing was made to fail");
 }
+
+#[test]
+fn a_block_of_a_table_without_a_point_index_is_touched_once() {
+    let env = MemEnv::default();
+    let options = options(Compression::None, 4096);
+    write(&env, &entries(), TableOptions { point_index: None, ..options });
+    let table = open_head(&env, read_options()).unwrap();
+    table.promise_hints();
+    get(&table, &entries()[0].0.user_key, SeqType::NEWEST).unwrap().unwrap();
+    assert!(!table.has_filter() && table.is_touched(0));
+}

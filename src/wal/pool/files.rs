@@ -91,8 +91,9 @@ impl Shared {
         let from = log.populated.load(Ordering::Relaxed).max(log.end());
         let to = (from + len).min(log.capacity());
         let step = |at: u64| log.file().populate(at, POPULATE_STEP.min(to - at));
-        let useful = log.file().is_mapped()
-            && (from..to).step_by(POPULATE_STEP as usize).try_for_each(step).is_ok();
+        // Without a mapping the mark still tells of the progress.
+        let useful = !log.file().is_mapped()
+            || (from..to).step_by(POPULATE_STEP as usize).try_for_each(step).is_ok();
         log.populated.store(to, Ordering::Relaxed);
         // A hint that fails once is not tried again.
         let more = useful && to < log.capacity();
@@ -114,7 +115,9 @@ impl Shared {
     /// Keeps the log in use, and the next one, ready for the writers.
     pub(super) fn keep_ahead(&self, log: &LogWriter) {
         self.populate_ahead(log);
-        let behind = log.end().saturating_sub(RELEASE_BEHIND);
+        // What was reserved at the look before is written by now, mostly.
+        let seen = log.seen_end.swap(log.end(), Ordering::Relaxed);
+        let behind = seen.saturating_sub(RELEASE_BEHIND);
         if behind > log.released.load(Ordering::Relaxed) {
             self.release(log, behind);
         }

@@ -212,11 +212,16 @@ fn memory_behind_the_writers_is_given_back() {
         pool.wait_idle();
         assert!(released() + (1 << 20) <= log.end().max(1 << 20), "too near to the writers");
     }
-    assert!(released() >= 2 << 20, "{}", released());
+    assert!(released() >= 1 << 20, "{}", released());
     assert!(calls.load(Ordering::Relaxed) >= 2, "told of the progress");
-    take(&env, &pool, 0);
+    let next = take(&env, &pool, 0);
     pool.wait_idle();
-    assert_eq!(released(), log.capacity(), "all of a log that was taken over from");
+    assert!(released() < log.capacity(), "its last writers may still be at it");
+    while released() < log.capacity() {
+        next.reserve(100_000).expect("all of a log that was taken over from, and soon");
+        pool.note_progress(&next);
+        pool.wait_idle();
+    }
 }
 
 #[test]
