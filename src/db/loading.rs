@@ -74,7 +74,7 @@ impl Unloaded {
 }
 
 /// Takes back what is still promised, however the thread ends.
-struct Promised(Arc<Unloaded>);
+struct Promised(Unloaded);
 
 impl Drop for Promised {
     fn drop(&mut self) {
@@ -95,7 +95,7 @@ impl Loader {
         if unloaded.tables.is_empty() {
             return;
         }
-        let (promised, stop) = (Promised(Arc::new(unloaded)), Arc::clone(&self.stop));
+        let (promised, stop) = (Promised(unloaded), Arc::clone(&self.stop));
         // Before anybody reads.
         promised.0.each(Table::promise_hints);
         let run = move || {

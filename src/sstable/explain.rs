@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::block::Found;
-use super::format::{BlockHandle, SEQ_TYPE_BOTTOM};
+use super::format::BlockHandle;
 use super::points::PointIndex;
 use super::reader::{Table, TableValue};
 use crate::cache::BlockKey;
@@ -92,10 +92,7 @@ impl Table {
                 source: BlockSource::Mapping,
                 elapsed: clock::since(start),
             });
-            let seq_type = match place.seq_type {
-                None => SEQ_TYPE_BOTTOM,
-                Some(at) => SeqType(u64::from_le_bytes(*self.region().get(at..)?.first_chunk()?)),
-            };
+            let seq_type = self.seq_type_at(place)?;
             (is_it && seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
         });
         found.transpose()

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use super::block::{Block, EntryRange, Layout};
 use super::format::SEQ_TYPE_BOTTOM;
+use super::points::Place;
 use super::reader::Table;
 use crate::error::Result;
 use crate::types::key::{InternalKeyRef, SeqType, hash_key};
@@ -184,11 +185,8 @@ impl TableIter {
             Aim::Nowhere | Aim::Block(None) => {}
             Aim::Block(Some(block)) => self.table.prefetch_entry(block, key.user_key),
             Aim::Hash(hash) => {
-                let likely = self.find_by(hash, |entry, _| {
-                    prefetch_address(entry.as_ptr());
-                    true
-                });
-                if likely.is_none() {
+                // To find it is to fetch it.
+                if self.find_by(hash, |_, _| true).is_none() {
                     self.missed = true;
                     self.aim_by_fences(key);
                 }
@@ -200,15 +198,24 @@ impl TableIter {
     /// whether the point index knew the entry of `key`, if it was asked.
     #[inline]
     pub(crate) fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<Option<bool>> {
-        if let Aim::Hash(hash) = self.aim {
-            if self.enter_by(hash, key, |found| found <= key.seq_type) {
-                return Ok(Some(true));
-            }
-            self.missed = true;
-            self.aim_by_fences(key);
+        if self.enter_aimed(key, |found| found <= key.seq_type) {
+            return Ok(Some(true));
         }
         self.seek_block(key)?;
         Ok(self.missed.then_some(false))
+    }
+
+    /// [`enter_by`](Self::enter_by), if that is what was aimed at; if it is in
+    /// vain, the fences are.
+    #[inline]
+    fn enter_aimed(&mut self, key: InternalKeyRef<'_>, right: impl Fn(SeqType) -> bool) -> bool {
+        let Aim::Hash(hash) = self.aim else { return false };
+        if self.enter_by(hash, key, right) {
+            return true;
+        }
+        self.missed = true;
+        self.aim_by_fences(key);
+        false
     }
 
     /// To the entry of `key`'s user key, if the point index knows it, and its
@@ -221,18 +228,13 @@ impl TableIter {
         right: impl Fn(SeqType) -> bool,
     ) -> bool {
         let mut seq_type = SEQ_TYPE_BOTTOM;
-        let place = self.find_by(hash, |entry, seq_type_at| {
+        let place = self.find_by(hash, |entry, place| {
             if !entry.starts_with(key.user_key) {
                 return false;
             }
-            if let Some(at) = seq_type_at {
-                let Some(bytes) = self.table.region().get(at..).and_then(<[u8]>::first_chunk)
-                else {
-                    return false;
-                };
-                seq_type = SeqType(u64::from_le_bytes(*bytes));
-            }
-            right(seq_type)
+            let Some(found) = self.table.seq_type_at(place) else { return false };
+            seq_type = found;
+            right(found)
         });
         let Some((block, number)) = place else { return false };
         if self.held != block {
@@ -258,7 +260,7 @@ impl TableIter {
     fn find_by(
         &self,
         hash: u64,
-        mut right: impl FnMut(&[u8], Option<usize>) -> bool,
+        mut right: impl FnMut(&[u8], Place) -> bool,
     ) -> Option<(usize, u32)> {
         let table = &self.table;
         let points = table.points()?;
@@ -268,7 +270,7 @@ impl TableIter {
                 return None;
             }
             let entry = table.entry_at(place)?;
-            right(entry, place.seq_type).then_some((block, number as u32))
+            right(entry, place).then_some((block, number as u32))
         })
     }
 
@@ -299,12 +301,8 @@ impl TableIter {
         likely: bool,
     ) -> Result<Option<bool>> {
         self.locate(key, likely);
-        if let Aim::Hash(hash) = self.aim {
-            if self.enter_by(hash, key, |found| found >= key.seq_type) {
-                return Ok(Some(true));
-            }
-            self.missed = true;
-            self.aim_by_fences(key);
+        if self.enter_aimed(key, |found| found >= key.seq_type) {
+            return Ok(Some(true));
         }
         self.seek_block(key)?;
         if !self.valid() {

@@ -287,13 +287,19 @@ impl Table {
             if found != key {
                 return None;
             }
-            let seq_type = match place.seq_type {
-                None => SEQ_TYPE_BOTTOM,
-                Some(at) => SeqType(u64::from_le_bytes(*self.region.get(at..)?.first_chunk()?)),
-            };
+            let seq_type = self.seq_type_at(place)?;
             (seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
         });
         found.transpose()
+    }
+
+    /// Sequence and type of an entry of a block that is in place.
+    #[inline]
+    pub(super) fn seq_type_at(&self, place: Place) -> Option<SeqType> {
+        Some(match place.seq_type {
+            None => SEQ_TYPE_BOTTOM,
+            Some(at) => SeqType(u64::from_le_bytes(*self.region.get(at..)?.first_chunk()?)),
+        })
     }
 
     /// An entry of a block that is in place, on its way to the caches with its

@@ -6,7 +6,7 @@ use std::thread;
 use super::super::format::{FOOTER_LEN, Footer, META_FILTER, META_POINTS, read_meta};
 use super::super::lazy::Part;
 use super::hostile::{images, use_table};
-use super::points::forge;
+use super::points::{every_way_to_read, forge};
 use super::*;
 use crate::env::{Call, Fault, FaultEnv, FaultPlan};
 use crate::util::coding::Cursor;
@@ -18,14 +18,6 @@ fn open_head(env: &MemEnv, options: TableReadOptions) -> Result<Arc<Table>> {
 
 fn entries() -> Vec<Entry> {
     (0..900).map(|i| put(format!("{:012}", 3 * i), 0, format!("value {i:090}"))).collect()
-}
-
-fn every_way_to_read() -> impl Iterator<Item = TableReadOptions> {
-    use VerifyChecksums::{EveryRead, FirstTouch, Never};
-    [ReadMode::Mmap, ReadMode::Pread].into_iter().flat_map(|mode| {
-        let options = move |verify| TableReadOptions { verify, mode, ..read_options() };
-        [FirstTouch, EveryRead, Never].map(options)
-    })
 }
 
 /// How far a table is loaded before a use.

@@ -9,7 +9,7 @@ fn entries(n: usize) -> Vec<Entry> {
     (0..n).map(|i| put(format!("{:012}", 3 * i), 0, format!("value {i:090}"))).collect()
 }
 
-fn every_way_to_read() -> impl Iterator<Item = TableReadOptions> {
+pub(super) fn every_way_to_read() -> impl Iterator<Item = TableReadOptions> {
     use VerifyChecksums::{EveryRead, FirstTouch, Never};
     let modes = [ReadMode::Mmap, ReadMode::Pread].into_iter();
     modes.flat_map(|mode| {
