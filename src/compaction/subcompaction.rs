@@ -10,10 +10,11 @@ use crate::error::Result;
 use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
 use crate::sstable::Origin;
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
-use crate::util::seeded;
+use crate::util::{priority, seeded};
 use crate::version::{BelowCursor, FileMeta, Version};
 
-const CANCEL_CHECK_ENTRIES: usize = 4096;
+/// Entries between two looks at the cancel flag and the clock.
+const PAUSE_ENTRIES: usize = 256;
 /// An output table may overlap this many target sizes of the level below the
 /// output level, so that compacting it later stays cheap.
 const GRANDPARENT_OVERLAP_MAX: u64 = 10;
@@ -74,8 +75,9 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
             break;
         }
         count += 1;
-        if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
+        if count.is_multiple_of(PAUSE_ENTRIES) {
             context.check_cancelled()?;
+            priority::give_way();
         }
         if !filter.is_same_key(key) || seeded::bug("split-user-key") {
             let overlapping = overlap.advance(key);

@@ -35,6 +35,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::types::slice::Pinned;
+use crate::util::priority;
 
 /// Size of a huge page, in bytes.
 pub(super) const HUGE_PAGE: usize = 2 << 20;
@@ -386,9 +387,14 @@ impl AnonymousRegion {
 
     /// Faults the pages of a range in, so that writes find them (best effort).
     pub(crate) fn populate(&self, range: Range<usize>) {
-        // Short of memory, the pages come when they are written, as they would
-        // without this.
-        let _ = populate_write(self.ptr, page_range(range.start, range.len(), self.len));
+        let pages = page_range(range.start, range.len(), self.len);
+        for start in pages.clone().step_by(HUGE_PAGE) {
+            // Short of memory, the pages come when they are written, as they would
+            // without this.
+            let _ = populate_write(self.ptr, start..pages.end.min(start + HUGE_PAGE));
+            // A huge page that has to be found or fetched first takes milliseconds.
+            priority::give_way();
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! Memtables for reuse, and the memory of those in use.
 //!
 //! The pages of a memtable that was flushed are mapped and warm: filling it
-//! again faults nothing. The pool keeps one of the usual sizes; the purge
-//! thread, which sees the last reference go, hands it back, and drops it when
-//! nothing was flushed for a while. One that was made larger for a single large
-//! write goes at once: hardly anybody would ask for it again.
+//! again faults nothing. The pool keeps one of a usual size, two once a flush took
+//! so long that another one was needed; the purge thread, which sees the last
+//! reference go, hands it back, and drops them when nothing was flushed for a
+//! while. One that was made larger for a single large write goes at once: hardly
+//! anybody would ask for it again.
 //!
 //! What is not warm is faulted in a little ahead of its use, not as a whole
 //! ([`MemTablePool::keep_ahead`]): memory follows the writes. A next memtable is
 //! prepared only if the flush of the one before has not ended by the time that
 //! the one in use is nearly full.
 
+use std::mem;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -19,10 +21,12 @@ use crate::error::{Error, Result};
 use crate::memtable::MemTable;
 use crate::types::key::PrefixMap;
 
+/// Memtables that wait: what was in use while one was filled and one flushed.
+const SPARES_MAX: usize = 2;
 /// The next memtable is prepared when so many parts in 4 of one are used.
 const PREPARE_AT: usize = 3;
 
-/// An emptied memtable, and those in use.
+/// Emptied memtables, and those in use.
 #[derive(Debug, Default)]
 pub(crate) struct MemTablePool {
     state: Mutex<State>,
@@ -30,12 +34,19 @@ pub(crate) struct MemTablePool {
 
 #[derive(Debug, Default)]
 struct State {
-    spare: Option<MemTable>,
-    /// Whether the spare was filled before: its memory is there.
-    is_warm: bool,
+    /// All of one capacity, warm ones first.
+    spares: Vec<Spare>,
     /// Capacities that were asked for without a large write in sight.
     usual: Vec<usize>,
     filling: Vec<Filling>,
+}
+
+/// A memtable that waits for its use.
+#[derive(Debug)]
+struct Spare {
+    mem: MemTable,
+    /// It was filled before: its memory is there.
+    is_warm: bool,
 }
 
 /// A memtable that is being filled. The pool keeps none alive.
@@ -62,8 +73,16 @@ pub(crate) enum Purpose {
 }
 
 impl State {
-    fn has_spare_of(&self, capacity: usize) -> bool {
-        self.spare.as_ref().is_some_and(|mem| mem.capacity() == capacity)
+    /// Takes a spare of this capacity, a warm one if there is one.
+    fn take_spare(&mut self, capacity: usize) -> Option<MemTable> {
+        let at = self.spares.iter().position(|spare| spare.mem.capacity() == capacity)?;
+        Some(self.spares.remove(at).mem)
+    }
+
+    /// Whether no further memtable of this capacity is kept, however warm.
+    fn is_full_of(&self, capacity: usize) -> bool {
+        let warm = |spare: &&Spare| spare.is_warm && spare.mem.capacity() == capacity;
+        self.spares.iter().filter(warm).count() == SPARES_MAX
     }
 }
 
@@ -81,7 +100,7 @@ impl MemTablePool {
             Purpose::Write(bytes) => {
                 let capacity = usual.max(bytes.next_multiple_of(8));
                 let mut state = self.state.lock();
-                (capacity, state.spare.take_if(|mem| mem.capacity() == capacity))
+                (capacity, state.take_spare(capacity))
             }
             Purpose::Later | Purpose::Learning => (usual, None),
         };
@@ -141,7 +160,7 @@ impl MemTablePool {
                 return;
             };
             filling.next = 0;
-            if state.spare.is_some() {
+            if !state.spares.is_empty() {
                 return;
             }
         }
@@ -157,8 +176,7 @@ impl MemTablePool {
         };
         {
             let state = self.state.lock();
-            let is_there = state.is_warm && state.has_spare_of(mem.capacity());
-            if is_there || !state.usual.contains(&mem.capacity()) {
+            if state.is_full_of(mem.capacity()) || !state.usual.contains(&mem.capacity()) {
                 return;
             }
         }
@@ -168,31 +186,33 @@ impl MemTablePool {
         self.keep(mem, true);
     }
 
-    /// Keeps `mem` for reuse, unless there is one of its size that is as warm; one
-    /// of another size was not asked for since, and goes.
+    /// Keeps `mem` for reuse, in the place of a cold one if there is no other; those
+    /// of another size were not asked for since, and go.
     fn keep(&self, mem: MemTable, is_warm: bool) {
         let mut state = self.state.lock();
-        let unwanted = if state.has_spare_of(mem.capacity()) && (state.is_warm || !is_warm) {
-            Some(mem)
-        } else {
-            state.is_warm = is_warm;
-            state.spare.replace(mem)
-        };
+        let (mut spares, mut unwanted): (Vec<_>, Vec<_>) = mem::take(&mut state.spares)
+            .into_iter()
+            .partition(|spare| spare.mem.capacity() == mem.capacity());
+        spares.push(Spare { mem, is_warm });
+        // Warm ones first.
+        spares.sort_by_key(|spare| !spare.is_warm);
+        unwanted.extend(spares.drain(SPARES_MAX.min(spares.len())..));
+        state.spares = spares;
         drop(state);
-        // Outside the lock: this unmaps it.
+        // Outside the lock: this unmaps them.
         drop(unwanted);
     }
 
     /// Whether there is memory to [`trim`](Self::trim).
     pub(crate) fn has_spare(&self) -> bool {
-        self.state.lock().spare.is_some()
+        !self.state.lock().spares.is_empty()
     }
 
     /// Gives back the memory that nobody uses.
     pub(crate) fn trim(&self) {
-        let spare = self.state.lock().spare.take();
+        let spares = mem::take(&mut self.state.lock().spares);
         // Outside the lock.
-        drop(spare);
+        drop(spares);
     }
 }
 
@@ -200,8 +220,9 @@ impl MemTablePool {
 mod tests {
     use super::*;
 
-    fn spare(pool: &MemTablePool) -> Option<usize> {
-        pool.state.lock().spare.as_ref().map(MemTable::capacity)
+    fn spares(pool: &MemTablePool) -> Vec<(usize, bool)> {
+        let state = pool.state.lock();
+        state.spares.iter().map(|spare| (spare.mem.capacity(), spare.is_warm)).collect()
     }
 
     fn take(pool: &MemTablePool, usual: usize, purpose: Purpose) -> Arc<MemTable> {
@@ -222,27 +243,30 @@ mod tests {
         assert_eq!((usual.capacity(), large.capacity()), (4096, 10_008));
         pool.give_back(large);
         pool.give_back(learning);
-        assert_eq!(spare(&pool), None);
+        assert_eq!(spares(&pool), []);
         pool.give_back(Arc::clone(&usual));
-        assert_eq!(spare(&pool), None, "somebody still holds it");
+        assert_eq!(spares(&pool), [], "somebody still holds it");
         pool.give_back(usual);
-        assert_eq!(spare(&pool), Some(4096));
+        assert_eq!(spares(&pool), [(4096, true)]);
         let later = take(&pool, 4096, Purpose::Later);
-        assert_eq!(spare(&pool), Some(4096), "warm memory is for who waits for it");
+        assert_eq!(spares(&pool), [(4096, true)], "warm memory is for who waits for it");
         assert_eq!(take(&pool, 4096, Purpose::Write(10)).capacity(), 4096);
-        assert_eq!(spare(&pool), None, "it was used again");
+        assert_eq!(spares(&pool), [], "it was used again");
         pool.give_back(later);
         pool.trim();
         assert!(!pool.has_spare());
     }
 
     #[test]
-    fn no_more_than_one_waits() {
+    fn no_more_than_two_wait() {
         let pool = MemTablePool::default();
-        let sizes = [8192, 4096, 4096];
+        let sizes = [8192, 4096, 4096, 4096];
         let mems = sizes.map(|usual| take(&pool, usual, Purpose::Write(1)));
+        let last = mems[3].arena_address();
         mems.into_iter().for_each(|mem| pool.give_back(mem));
-        assert_eq!(spare(&pool), Some(4096), "a size that nobody asks for dies out");
+        assert_eq!(spares(&pool), [(4096, true); 2], "a size that nobody asks for dies out");
+        let taken = [(); 2].map(|()| take(&pool, 4096, Purpose::Write(1)).arena_address());
+        assert!(!taken.contains(&last), "two were as warm");
     }
 
     #[test]
@@ -252,32 +276,34 @@ mod tests {
         pool.keep_ahead();
         fill(&mem, 3000);
         pool.keep_ahead();
-        assert_eq!(spare(&pool), None, "there is time");
+        assert_eq!(spares(&pool), [], "there is time");
         fill(&mem, 200);
         pool.keep_ahead();
-        assert_eq!(spare(&pool), Some(4096));
+        assert_eq!(spares(&pool), [(4096, false)]);
         pool.trim();
         pool.keep_ahead();
-        assert_eq!(spare(&pool), None, "once, however long it stays nearly full");
+        assert_eq!(spares(&pool), [], "once, however long it stays nearly full");
         pool.filled(&mem);
         let (mem, other) =
             (take(&pool, 4096, Purpose::Write(1)), take(&pool, 8192, Purpose::Write(1)));
         fill(&mem, 3200);
         fill(&other, 7000);
         pool.keep_ahead();
-        assert_eq!(spare(&pool), Some(4096), "sizes do not drive each other out");
-        assert!(!pool.state.lock().is_warm);
-        let prepared = pool.state.lock().spare.as_ref().map(MemTable::arena_address);
+        assert_eq!(spares(&pool), [(4096, false)], "sizes do not drive each other out");
+        let (warm, later) = (mem.arena_address(), take(&pool, 4096, Purpose::Later));
         pool.filled(&mem);
         pool.give_back(mem);
-        assert!(pool.state.lock().is_warm, "one that was filled takes its place");
-        assert_ne!(pool.state.lock().spare.as_ref().map(MemTable::arena_address), prepared);
+        assert_eq!(spares(&pool), [(4096, true), (4096, false)]);
+        assert_eq!(pool.state.lock().spares[0].mem.arena_address(), warm);
+        pool.give_back(later);
+        assert_eq!(spares(&pool), [(4096, true); 2], "one that was filled replaces a cold one");
+        assert_eq!(take(&pool, 4096, Purpose::Write(1)).arena_address(), warm);
         pool.trim();
         pool.filled(&other);
         let learning = take(&pool, 2048, Purpose::Learning);
         fill(&learning, 2000);
         pool.keep_ahead();
-        assert_eq!(spare(&pool), None, "a larger one will follow");
+        assert_eq!(spares(&pool), [], "a larger one will follow");
     }
 
     #[test]

@@ -24,7 +24,8 @@
 //!    logs into a checkpoint, never link them.)
 //! 5. A failed sync of the directory fails every later `take`. Other failures
 //!    to prepare a spare (a full disk) are forgotten once a log can be created.
-//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait.
+//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait, and of
+//!    these [`RETAINED_IDLE`] when there was nothing to do for a while.
 //!
 //! Lock order: `State` is innermost; nothing is called while it is held.
 
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -43,9 +45,16 @@ use super::writer::LogWriter;
 use super::{LAST_LEN, OPENING_LEN, format, log_file_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::util::priority;
 
-/// Retired logs kept for reuse: the next spare. Each is a segment of disk.
-const RETAINED_MAX: usize = 1;
+/// Retired logs kept for reuse: about what the flush of a memtable of the usual size
+/// hands back, all of which the next one needs. Their pages are in memory; removing
+/// a log and making another costs milliseconds of the processor.
+const RETAINED_MAX: usize = 4;
+/// Retired logs kept while nobody writes: the next spare. Each is a segment of disk.
+const RETAINED_IDLE: usize = 1;
+/// Nobody writes once there was nothing to do for so long.
+const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
 /// The spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
 /// How far past the reserved position a log is populated.
@@ -370,6 +379,7 @@ enum Job {
     Populate(Option<Arc<LogWriter>>, Option<Arc<LogWriter>>),
     Progress,
     Sort(Vec<Retired>),
+    Remove(Vec<Retired>),
 }
 
 /// Marks the thread as ended however it ends, so that nobody waits for it.
@@ -405,6 +415,7 @@ impl Shared {
     fn run(&self) {
         let _guard = EndGuard(self);
         while let Some(job) = self.next_job() {
+            priority::give_way();
             match job {
                 Job::Populate(log, left) => {
                     log.iter().for_each(|log| self.keep_ahead(log));
@@ -415,6 +426,7 @@ impl Shared {
                 }
                 Job::Spare => self.prepare_spare(),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
+                Job::Remove(unused) => unused.into_iter().for_each(|r| self.remove(r)),
             }
         }
     }
@@ -450,7 +462,14 @@ impl Shared {
             }
             state.busy = false;
             self.done.notify_all();
-            self.work.wait(&mut state);
+            if state.retained.len() <= RETAINED_IDLE {
+                self.work.wait(&mut state);
+            } else if self.work.wait_for(&mut state, IDLE).timed_out() && !state.has_work() {
+                state.busy = true;
+                // Some may have been used meanwhile.
+                let keep = RETAINED_IDLE.min(state.retained.len());
+                return Some(Job::Remove(state.retained.split_off(keep)));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     SPARE_AT, Shared,
 };
 use crate::error::{Error, Result};
-use crate::util::seeded;
+use crate::util::{priority, seeded};
 use crate::wal::log_file_name;
 use crate::wal::writer::LogWriter;
 
@@ -37,7 +37,10 @@ impl Shared {
             Haste::Spare => {
                 // Relaxed: hints.
                 let worth_it = self.synced.swap(false, Ordering::Relaxed);
-                let go_on = || worth_it && !self.hurry.load(Ordering::Relaxed);
+                let go_on = || {
+                    priority::give_way();
+                    worth_it && !self.hurry.load(Ordering::Relaxed)
+                };
                 if let Err(source) = log.file().write_zeros(&go_on) {
                     let error = Error::io("write zeros into", log.path(), source);
                     self.remove(Retired::from(Arc::new(log)));
@@ -132,16 +135,18 @@ impl Shared {
         }
     }
 
-    /// Populates `POPULATE_AHEAD` past what the writers have reserved.
+    /// Populates `POPULATE_AHEAD` past what the writers have reserved, and sets the
+    /// mark.
     fn populate_ahead(&self, log: &LogWriter) {
+        let due = || (log.end() + POPULATE_AHEAD).min(log.capacity());
         loop {
             let populated = log.populated.load(Ordering::Relaxed);
-            let due = (log.end() + POPULATE_AHEAD).min(log.capacity());
-            if populated >= due {
+            self.populate(log, due().saturating_sub(populated.max(log.end())));
+            // The writers have moved on since. In whole steps, or this would run
+            // after them page by page.
+            if due() < log.populated.load(Ordering::Relaxed) + POPULATE_STEP {
                 return;
             }
-            // The writers may have moved on since: then there is nothing to do.
-            self.populate(log, due.saturating_sub(populated.max(log.end())));
         }
     }
 

@@ -1,9 +1,9 @@
 //! A file system of named byte vectors, with failures on request.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use parking_lot::Mutex;
 
@@ -21,12 +21,24 @@ struct Disk {
     durable: HashSet<PathBuf>,
     failing: HashSet<&'static str>,
     calls: usize,
+    on_populate: OnPopulate,
+}
+
+/// Called for each `populate` of a log.
+#[derive(Clone, Default)]
+struct OnPopulate(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
+
+impl fmt::Debug for OnPopulate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnPopulate")
+    }
 }
 
 #[derive(Debug)]
 struct MemLog {
     bytes: Inode,
     mapped: bool,
+    on_populate: OnPopulate,
 }
 
 impl WalBackend for MemLog {
@@ -39,6 +51,7 @@ impl WalBackend for MemLog {
         Ok(())
     }
     fn populate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        self.on_populate.0.get().into_iter().for_each(|f| f());
         Ok(())
     }
     fn is_mapped(&self) -> bool {
@@ -59,6 +72,11 @@ impl MemEnv {
     /// Calls of the trait so far.
     pub(super) fn calls(&self) -> usize {
         self.0.lock().calls
+    }
+
+    /// Has each `populate` of a log call `f`.
+    pub(super) fn on_populate(&self, f: impl Fn() + Send + Sync + 'static) {
+        assert!(self.0.lock().on_populate.0.set(Box::new(f)).is_ok());
     }
 
     pub(super) fn is_durable(&self, path: &Path) -> bool {
@@ -126,7 +144,8 @@ impl Env for MemEnv {
             disk.files.entry(path.into()).insert_entry(Inode::default()).get().clone()
         };
         bytes.lock().resize(capacity as usize, 0);
-        Ok(Arc::new(WalFile::new(Box::new(MemLog { bytes, mapped }), capacity)))
+        let on_populate = disk.on_populate.clone();
+        Ok(Arc::new(WalFile::new(Box::new(MemLog { bytes, mapped, on_populate }), capacity)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.call("rename")?;

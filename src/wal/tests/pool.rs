@@ -70,10 +70,10 @@ fn logs_come_in_ascending_order_and_recycled_ones_under_new_numbers() {
 }
 
 #[test]
-fn one_retired_log_waits_and_only_of_segment_size() {
+fn a_few_retired_logs_wait_and_only_of_segment_size() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
-    let mut logs: Vec<_> = (0..5).map(|_| take(&env, &pool, 0)).collect();
+    let mut logs: Vec<_> = (0..7).map(|_| take(&env, &pool, 0)).collect();
     logs.push(take(&env, &pool, 2 * SEGMENT as usize));
     pool.wait_idle();
     let large = logs.pop().unwrap();
@@ -85,10 +85,18 @@ fn one_retired_log_waits_and_only_of_segment_size() {
     let before = env.names().len();
     logs.into_iter().for_each(|log| pool.recycle(log));
     pool.wait_idle();
-    // Five came back, one stays.
-    assert_eq!(env.names().len(), before - 4, "{:?}", env.names());
+    // Seven came back, four stay: for a while, and then one. (Which may be over, on
+    // a machine that has much to do.)
+    let waiting = env.names().len() - (before - 7);
+    assert!([1, 4].contains(&waiting), "{:?}", env.names());
+    while env.names().len() > before - 6 {
+        std::thread::yield_now();
+    }
+    assert_eq!(env.names().len(), before - 6);
+    let log = take(&env, &pool, 0);
+    assert_eq!(env.names().len(), before - 6, "the one that waited is used again");
     pool.shutdown();
-    assert_eq!(env.names(), [""; 0]);
+    assert_eq!(env.names(), [log_file_name(log.number())]);
 }
 
 #[test]
@@ -193,6 +201,26 @@ fn progress_populates_ahead_and_marks_once() {
     assert_eq!(last, log.capacity());
     assert_eq!(env.names().len(), 2, "the next log is ready");
     assert_eq!(log.wake_at.load(Ordering::Relaxed), u64::MAX, "nothing is left to populate");
+}
+
+#[test]
+fn the_thread_does_not_run_after_a_writer_page_by_page() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, 32 << 20);
+    let log = take(&env, &pool, 0);
+    pool.wait_idle();
+    let calls = Arc::new(AtomicU64::new(0));
+    let (writer, counted) = (Arc::clone(&log), Arc::clone(&calls));
+    env.on_populate(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        writer.reserve(10_000);
+    });
+    while log.reserve(100_000).is_some() {
+        pool.note_progress(&log);
+        pool.wait_idle();
+    }
+    // 64 steps, for each time that it was woken one that is smaller, and the spare.
+    assert!(calls.load(Ordering::Relaxed) <= 120, "{calls:?}");
 }
 
 #[test]
