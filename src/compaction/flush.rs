@@ -12,8 +12,8 @@ use crate::types::key::{InternalKeyRef, SequenceNumber};
 use crate::version::FileMeta;
 use crate::version::version::Version;
 
-/// Entries between two looks at the cancel flag and the clock.
-const PAUSE_ENTRIES: usize = 256;
+/// Entries between two looks at the cancel flag.
+const CANCEL_CHECK_ENTRIES: usize = 4096;
 
 /// Writes `mem` as one table, without the versions that no snapshot can see;
 /// `None` when nothing is left of it. Every write of the memtable must be
@@ -34,7 +34,7 @@ pub(crate) fn flush(
     entries.seek_to_first();
     while entries.valid() {
         count += 1;
-        if count.is_multiple_of(PAUSE_ENTRIES) {
+        if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
             context.check_cancelled()?;
         }
         // Older versions may lie in any level: tombstones stay.

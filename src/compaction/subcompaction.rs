@@ -13,8 +13,10 @@ use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::util::{priority, seeded};
 use crate::version::{BelowCursor, FileMeta, Version};
 
-/// Entries between two looks at the cancel flag and the clock.
-const PAUSE_ENTRIES: usize = 256;
+/// Work between two looks at the cancel flag and the clock, in bytes of values, and
+/// what an entry counts beside its value.
+const PAUSE_WORK: usize = 64 << 10;
+const ENTRY_WORK: usize = 256;
 /// An output table may overlap this many target sizes of the level below the
 /// output level, so that compacting it later stays cheap.
 const GRANDPARENT_OVERLAP_MAX: u64 = 10;
@@ -66,7 +68,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let bottommost = plan.grandparents.is_empty();
     let mut output =
         OutputWriter::new(context, options, origin, plan.output_level, target, bottommost);
-    let mut count = 0usize;
+    let mut work = 0;
     while entries.valid() {
         let key = entries.user_key();
         if range.end.as_ref().is_some_and(|end| {
@@ -74,8 +76,9 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
         }) {
             break;
         }
-        count += 1;
-        if count.is_multiple_of(PAUSE_ENTRIES) {
+        work += ENTRY_WORK;
+        if work >= PAUSE_WORK {
+            work = 0;
             context.check_cancelled()?;
             priority::give_way();
         }
@@ -90,7 +93,9 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
         }
         let verdict = filter.judge(key, entries.seq_type(), |key| below.key_absent_below(key));
         if let Verdict::Keep(seq_type) = verdict {
-            output.add(InternalKeyRef::new(key, seq_type), entries.value())?;
+            let value = entries.value();
+            work += value.len();
+            output.add(InternalKeyRef::new(key, seq_type), value)?;
         }
         entries.next()?;
     }

@@ -385,14 +385,17 @@ impl AnonymousRegion {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
-    /// Faults the pages of a range in, so that writes find them (best effort).
+    /// Faults the pages of a range in, so that writes find them (best effort: short of
+    /// memory, they come when they are written, as they would without this).
     pub(crate) fn populate(&self, range: Range<usize>) {
-        let pages = page_range(range.start, range.len(), self.len);
-        for start in pages.clone().step_by(HUGE_PAGE) {
-            // Short of memory, the pages come when they are written, as they would
-            // without this.
-            let _ = populate_write(self.ptr, start..pages.end.min(start + HUGE_PAGE));
-            // A huge page that has to be found or fetched first takes milliseconds.
+        let _ = populate_write(self.ptr, page_range(range.start, range.len(), self.len));
+    }
+
+    /// As [`populate`](Self::populate), for a background thread: it gives way after
+    /// each huge page, which takes milliseconds where it has to be found first.
+    pub(crate) fn populate_in_turns(&self, range: Range<usize>) {
+        for start in range.clone().step_by(HUGE_PAGE) {
+            self.populate(start..range.end.min(start + HUGE_PAGE));
             priority::give_way();
         }
     }

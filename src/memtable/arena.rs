@@ -156,7 +156,7 @@ impl Arena {
         let due = (next + ahead).next_multiple_of(POPULATE_STEP).min(self.region.len());
         if due > populated {
             // What is in use, its writers have faulted in.
-            self.region.populate(populated.max(next)..due);
+            self.region.populate_in_turns(populated.max(next)..due);
             self.populated.store(due, Ordering::Relaxed);
         }
         populated == 0

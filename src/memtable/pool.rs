@@ -142,10 +142,11 @@ impl MemTablePool {
             if mem.used() >= AHEAD_FROM {
                 mem.keep_ahead();
             }
-            if next > 0 && mem.used() >= mem.capacity() / 4 * PREPARE_AT {
-                let at = Arc::as_ptr(&mem);
-                // Whoever gives it up meanwhile is to have the last reference.
-                drop(mem);
+            let at = Arc::as_ptr(&mem);
+            let is_due = next > 0 && mem.used() >= mem.capacity() / 4 * PREPARE_AT;
+            // This may be the last reference by now.
+            self.give_back(mem);
+            if is_due {
                 self.prepare(next, at);
             }
         }

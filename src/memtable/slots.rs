@@ -27,7 +27,7 @@ impl Slots {
 
     /// Faults all memory in.
     pub(super) fn populate(&self) {
-        self.region.populate(0..self.region.len());
+        self.region.populate_in_turns(0..self.region.len());
     }
 
     /// Empties all.

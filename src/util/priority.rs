@@ -20,21 +20,28 @@ pub(crate) fn lower() {
     let _ = rustix::process::setpriority_process(None, COMPACTION_NICE);
 }
 
-/// Called by background work every few hundred entries or each piece of memory:
+thread_local! {
+    /// When the thread's turn began.
+    static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Called by a background thread that slept: it has its turn before it.
+pub(crate) fn begin_turn() {
+    TURN_BEGAN.set(Some(clock::now()));
+}
+
+/// Called by background work every 64 KiB or so, and after each piece of memory:
 /// lets those who wait for the processor have it when this thread's turn is over.
 /// What they get is taken off nobody's share: the order changes.
 #[inline]
 pub(crate) fn give_way() {
-    thread_local! {
-        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
-    }
-    SINCE.with(|since| {
-        let now = clock::now();
-        if since.get().is_none_or(|since| now.saturating_duration_since(since) >= TURN) {
-            if since.get().is_some() {
-                std::thread::yield_now();
-            }
-            since.set(Some(clock::now()));
+    let is_over = |began: Instant| clock::since(began) >= TURN;
+    match TURN_BEGAN.get() {
+        Some(began) if !is_over(began) => {}
+        Some(_) => {
+            std::thread::yield_now();
+            begin_turn();
         }
-    });
+        None => begin_turn(),
+    }
 }

@@ -24,7 +24,8 @@
 //!    logs into a checkpoint, never link them.)
 //! 5. A failed sync of the directory fails every later `take`. Other failures
 //!    to prepare a spare (a full disk) are forgotten once a log can be created.
-//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait, and of
+//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait (fewer if
+//!    these are large), and of
 //!    these [`RETAINED_IDLE`] when there was nothing to do for a while.
 //!
 //! Lock order: `State` is innermost; nothing is called while it is held.
@@ -47,10 +48,12 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::util::priority;
 
-/// Retired logs kept for reuse: about what the flush of a memtable of the usual size
-/// hands back, all of which the next one needs. Their pages are in memory; removing
-/// a log and making another costs milliseconds of the processor.
-const RETAINED_MAX: usize = 4;
+/// Retired logs kept for reuse, and their bytes (one log at least): about what the
+/// flush of a memtable of the usual size hands back, all of which the next one needs.
+/// Their pages are in memory; removing a log and making another costs milliseconds of
+/// the processor.
+const RETAINED_MAX: u64 = 4;
+const RETAINED_BYTES_MAX: u64 = 64 << 20;
 /// Retired logs kept while nobody writes: the next spare. Each is a segment of disk.
 const RETAINED_IDLE: usize = 1;
 /// Nobody writes once there was nothing to do for so long.
@@ -379,7 +382,7 @@ enum Job {
     Populate(Option<Arc<LogWriter>>, Option<Arc<LogWriter>>),
     Progress,
     Sort(Vec<Retired>),
-    Remove(Vec<Retired>),
+    Remove(Retired),
 }
 
 /// Marks the thread as ended however it ends, so that nobody waits for it.
@@ -415,7 +418,6 @@ impl Shared {
     fn run(&self) {
         let _guard = EndGuard(self);
         while let Some(job) = self.next_job() {
-            priority::give_way();
             match job {
                 Job::Populate(log, left) => {
                     log.iter().for_each(|log| self.keep_ahead(log));
@@ -426,7 +428,7 @@ impl Shared {
                 }
                 Job::Spare => self.prepare_spare(),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
-                Job::Remove(unused) => unused.into_iter().for_each(|r| self.remove(r)),
+                Job::Remove(unused) => self.remove(unused),
             }
         }
     }
@@ -464,12 +466,15 @@ impl Shared {
             self.done.notify_all();
             if state.retained.len() <= RETAINED_IDLE {
                 self.work.wait(&mut state);
-            } else if self.work.wait_for(&mut state, IDLE).timed_out() && !state.has_work() {
+            } else if self.work.wait_for(&mut state, IDLE).timed_out()
+                && !state.has_work()
+                && state.retained.len() > RETAINED_IDLE
+            {
+                // One, for it takes milliseconds, and work may come in.
                 state.busy = true;
-                // Some may have been used meanwhile.
-                let keep = RETAINED_IDLE.min(state.retained.len());
-                return Some(Job::Remove(state.retained.split_off(keep)));
+                return state.retained.pop().map(Job::Remove);
             }
+            priority::begin_turn();
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{
-    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, RETAINED_MAX, Retired,
-    SPARE_AT, Shared,
+    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, RETAINED_BYTES_MAX,
+    RETAINED_MAX, Retired, SPARE_AT, Shared,
 };
 use crate::error::{Error, Result};
 use crate::util::{priority, seeded};
@@ -37,9 +37,13 @@ impl Shared {
             Haste::Spare => {
                 // Relaxed: hints.
                 let worth_it = self.synced.swap(false, Ordering::Relaxed);
+                let wanted = || worth_it && !self.hurry.load(Ordering::Relaxed);
                 let go_on = || {
-                    priority::give_way();
-                    worth_it && !self.hurry.load(Ordering::Relaxed)
+                    // Nobody else's turn while somebody waits for this.
+                    if wanted() {
+                        priority::give_way();
+                    }
+                    wanted()
                 };
                 if let Err(source) = log.file().write_zeros(&go_on) {
                     let error = Error::io("write zeros into", log.path(), source);
@@ -156,7 +160,8 @@ impl Shared {
         let capacity = retired.log.take().map(|log| log.capacity());
         if capacity == Some(self.segment_bytes) {
             let mut state = self.state.lock();
-            if state.retained.len() < RETAINED_MAX && !state.shutdown {
+            let most = (RETAINED_BYTES_MAX / self.segment_bytes).clamp(1, RETAINED_MAX);
+            if (state.retained.len() as u64) < most && !state.shutdown {
                 state.retained.push(retired);
                 return;
             }
