@@ -1,10 +1,11 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
 //! Creating a log allocates its space on the device and syncs the directory:
-//! milliseconds, and many more to write zeros once over all of it. So once a
-//! quarter of the log in use is used, a thread prepares a spare, and a rotation
-//! under the commit lock takes it without a system call. (Not earlier: opening
-//! does not wait for it, and a small database does not pay for it.) The same
+//! milliseconds, hundreds of them while the device is busy, and many more to write
+//! zeros once over all of it. So once a quarter of the log in use is used, a thread
+//! prepares a spare, and a rotation under the commit lock takes it without a system
+//! call. (Not earlier: opening does not wait for it, and a small database does not
+//! pay for it.) Of files that wait for reuse it makes further spares. The same
 //! thread populates the pages of the log in use ahead of its writers and takes
 //! those that they have written out of the process's memory again (they stay in
 //! the page cache), and does what takes long about obsolete logs: unmapping,
@@ -32,6 +33,7 @@
 
 mod files;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -48,17 +50,21 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::util::priority;
 
-/// Retired logs kept for reuse, and their bytes (one log at least): about what the
-/// flush of a memtable of the usual size hands back, all of which the next one needs.
+/// Retired logs kept for reuse, as such or as spares beyond the first, and their bytes
+/// (one log at least): about what the flush of a memtable of the usual size hands back, all of which the next one needs.
 /// Their pages are in memory; removing a log and making another costs milliseconds of
 /// the processor.
 const RETAINED_MAX: u64 = 4;
 const RETAINED_BYTES_MAX: u64 = 64 << 20;
-/// Retired logs kept while nobody writes: the next spare. Each is a segment of disk.
+/// What of these stays while nobody writes. Each is a segment of disk.
 const RETAINED_IDLE: usize = 1;
 /// Nobody writes once there was nothing to do for so long.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
-/// The spare is prepared when one part in so many of the log in use is used.
+/// Spares that are prepared ahead, as far as files wait for reuse (the first one is
+/// made anew if none does): under load one is used up every 100 ms, and a sync of
+/// the directory was seen to take 600.
+const SPARES_MAX: usize = 4;
+/// A spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
 /// How far past the reserved position a log is populated.
 const POPULATE_AHEAD: u64 = 4 << 20;
@@ -111,7 +117,8 @@ impl fmt::Debug for Progress {
 
 #[derive(Debug, Default)]
 struct State {
-    spare: Option<Arc<LogWriter>>,
+    /// In ascending order of their numbers.
+    spares: VecDeque<Arc<LogWriter>>,
     want_spare: bool,
     /// No spare could be prepared since a log was last taken: on a full disk,
     /// further attempts would take space from those who need it.
@@ -200,19 +207,16 @@ impl LogPool {
         let capacity = opening + format::record_len(opening, min_payload);
         let mut state = shared.state.lock();
         state.check_sync()?;
-        while state.preparing && state.spare.is_none() && capacity <= shared.segment_bytes {
+        while state.preparing && state.spares.is_empty() && capacity <= shared.segment_bytes {
             // A second log would only compete with the one that is coming.
             // Relaxed: a hint.
             shared.hurry.store(true, Ordering::Relaxed);
             shared.done.wait(&mut state);
         }
-        if let Some(spare) = state.spare.take() {
-            // It is late if a larger log was created while it was prepared.
-            if spare.capacity() >= capacity && spare.number() > state.last_taken {
-                shared.hand_out(state, &spare);
-                return Ok(spare);
-            }
-            state.returned.push(Retired::from(spare));
+        // Those that are too small will be late when a larger log is there.
+        if let Some(spare) = state.pop_spare_if(|spare| spare.capacity() >= capacity) {
+            shared.hand_out(state, &spare);
+            return Ok(spare);
         }
         drop(state);
         loop {
@@ -335,7 +339,7 @@ impl LogPool {
         let mut state = self.shared.state.lock();
         let mut unused = mem::take(&mut state.returned);
         unused.append(&mut state.retained);
-        unused.extend(state.spare.take().map(Retired::from));
+        unused.extend(state.spares.drain(..).map(Retired::from));
         (state.current, state.left) = (None, None);
         drop(state);
         unused.into_iter().for_each(|retired| self.shared.remove(retired));
@@ -359,6 +363,26 @@ impl State {
     /// have been the one that covered another file's name.
     fn check_sync(&self) -> Result<()> {
         self.sync_failure.as_ref().map_or(Ok(()), |e| Err(Error::Poisoned(Arc::clone(e))))
+    }
+
+    /// Takes the first spare if `f` wants it.
+    fn pop_spare_if(&mut self, f: impl FnOnce(&LogWriter) -> bool) -> Option<Arc<LogWriter>> {
+        if self.spares.front().is_some_and(|spare| f(spare)) {
+            self.spares.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// Whether a further spare is worth preparing: the first one always is.
+    fn lacks_spare(&self) -> bool {
+        let count = self.spares.len();
+        count == 0 || count < SPARES_MAX && !self.retained.is_empty()
+    }
+
+    /// Files that wait for reuse, as such or as spares beyond the first.
+    fn waiting(&self) -> usize {
+        self.retained.len() + self.spares.len().saturating_sub(1)
     }
 
     fn has_work(&self) -> bool {
@@ -401,8 +425,8 @@ impl Shared {
     fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
         state.last_taken = log.number();
         state.spare_failed = false;
-        // A spare that came too late would keep out the next one.
-        if let Some(late) = state.spare.take_if(|spare| spare.number() <= log.number()) {
+        // Spares that came too late would keep out the next ones.
+        while let Some(late) = state.pop_spare_if(|spare| spare.number() <= log.number()) {
             state.returned.push(Retired::from(late));
         }
         let previous = state.current.replace(Arc::clone(log));
@@ -453,7 +477,9 @@ impl Shared {
             if !state.returned.is_empty() {
                 return Some(Job::Sort(mem::take(&mut state.returned)));
             }
-            if mem::take(&mut state.want_spare) && state.spare.is_none() {
+            if mem::take(&mut state.want_spare) && state.lacks_spare() {
+                // And then the next one.
+                state.want_spare = true;
                 state.preparing = true;
                 // Relaxed: set only under this lock, while `preparing`, or for good.
                 self.hurry.store(false, Ordering::Relaxed);
@@ -464,15 +490,16 @@ impl Shared {
             }
             state.busy = false;
             self.done.notify_all();
-            if state.retained.len() <= RETAINED_IDLE {
+            if state.waiting() <= RETAINED_IDLE {
                 self.work.wait(&mut state);
             } else if self.work.wait_for(&mut state, IDLE).timed_out()
                 && !state.has_work()
-                && state.retained.len() > RETAINED_IDLE
+                && state.waiting() > RETAINED_IDLE
             {
                 // One, for it takes milliseconds, and work may come in.
                 state.busy = true;
-                return state.retained.pop().map(Job::Remove);
+                let spare = |state: &mut State| state.spares.pop_back().map(Retired::from);
+                return state.retained.pop().or_else(|| spare(&mut state)).map(Job::Remove);
             }
             priority::begin_turn();
         }
@@ -485,7 +512,7 @@ impl Shared {
         match prepared {
             Ok(log) if log.number() > state.last_taken => {
                 state.failure = None;
-                state.spare = Some(log);
+                state.spares.push_back(log);
             }
             Ok(log) => {
                 // A larger log was taken meanwhile, under a later number.
@@ -494,6 +521,7 @@ impl Shared {
             }
             // Not tried again until the next take: that one reports it.
             Err(error) => {
+                state.want_spare = false;
                 state.spare_failed = true;
                 state.failure.get_or_insert(error);
             }

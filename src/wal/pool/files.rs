@@ -161,7 +161,7 @@ impl Shared {
         if capacity == Some(self.segment_bytes) {
             let mut state = self.state.lock();
             let most = (RETAINED_BYTES_MAX / self.segment_bytes).clamp(1, RETAINED_MAX);
-            if (state.retained.len() as u64) < most && !state.shutdown {
+            if (state.waiting() as u64) < most && !state.shutdown {
                 state.retained.push(retired);
                 return;
             }

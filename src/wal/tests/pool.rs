@@ -100,6 +100,35 @@ fn a_few_retired_logs_wait_and_only_of_segment_size() {
 }
 
 #[test]
+fn what_waits_becomes_spares_and_stays_in_order() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let mut logs: Vec<_> = (0..7).map(|_| take(&env, &pool, 0)).collect();
+    let current = logs.pop().unwrap();
+    logs.into_iter().for_each(|log| pool.recycle(log));
+    pool.wait_idle();
+    use_quarter(&pool, &current);
+    let names = env.names();
+    assert!(names.len() <= 1 + 5, "one in use, and five that wait at most: {names:?}");
+    let (calls, mut last) = (env.calls(), current.number());
+    // On a machine that has much to do, some were removed meanwhile.
+    for _ in 2..names.len() {
+        let log = pool.take(0).unwrap();
+        assert!(log.number() > last && env.is_durable(log.path()));
+        last = log.number();
+    }
+    assert_eq!(env.calls(), calls, "all were ready, one in reserve");
+    // Smaller than what is asked for: they go, and wait under later numbers.
+    let current = take(&env, &pool, 0);
+    use_quarter(&pool, &current);
+    let large = take(&env, &pool, 2 * SEGMENT as usize);
+    pool.note_progress(&large);
+    pool.wait_idle();
+    assert!(take(&env, &pool, 0).number() > large.number());
+    pool.shutdown();
+}
+
+#[test]
 fn a_spare_that_is_too_small_gets_a_new_number() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
