@@ -5,7 +5,7 @@
 //! zeros once over all of it. So once a quarter of the log in use is used, a thread
 //! prepares a spare, and a rotation under the commit lock takes it without a system
 //! call. (Not earlier: opening does not wait for it, and a small database does not
-//! pay for it.) Of files that wait for reuse it makes further spares. The same
+//! pay for it.) Under load there are several. The same
 //! thread populates the pages of the log in use ahead of its writers and takes
 //! those that they have written out of the process's memory again (they stay in
 //! the page cache), and does what takes long about obsolete logs: unmapping,
@@ -60,9 +60,9 @@ const RETAINED_BYTES_MAX: u64 = 64 << 20;
 const RETAINED_IDLE: usize = 1;
 /// Nobody writes once there was nothing to do for so long.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
-/// Spares that are prepared ahead, as far as files wait for reuse (the first one is
-/// made anew if none does): under load one is used up every 100 ms, and a sync of
-/// the directory was seen to take 600.
+/// Spares that are prepared ahead while there are writes, one more with each log that
+/// is used up: under load that takes 100 ms, and a sync of the directory was seen to
+/// take 600 while the device wrote tables.
 const SPARES_MAX: usize = 4;
 /// A spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
@@ -132,6 +132,8 @@ struct State {
     sync_failure: Option<Arc<Error>>,
     /// Number of the log handed out last.
     last_taken: u64,
+    /// Logs handed out since nobody wrote for a while.
+    taken: usize,
     /// The log in use, populated by the thread when asked.
     current: Option<Arc<LogWriter>>,
     /// The log that was in use before, whose memory the thread gives back.
@@ -374,10 +376,9 @@ impl State {
         }
     }
 
-    /// Whether a further spare is worth preparing: the first one always is.
+    /// Whether a further spare is worth preparing.
     fn lacks_spare(&self) -> bool {
-        let count = self.spares.len();
-        count == 0 || count < SPARES_MAX && !self.retained.is_empty()
+        self.spares.len() < self.taken.clamp(1, SPARES_MAX)
     }
 
     /// Files that wait for reuse, as such or as spares beyond the first.
@@ -424,6 +425,7 @@ impl Shared {
     /// Makes `log` the log in use.
     fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
         state.last_taken = log.number();
+        state.taken = state.taken.saturating_add(1);
         state.spare_failed = false;
         // Spares that came too late would keep out the next ones.
         while let Some(late) = state.pop_spare_if(|spare| spare.number() <= log.number()) {
@@ -498,6 +500,7 @@ impl Shared {
             {
                 // One, for it takes milliseconds, and work may come in.
                 state.busy = true;
+                state.taken = 0;
                 let spare = |state: &mut State| state.spares.pop_back().map(Retired::from);
                 return state.retained.pop().or_else(|| spare(&mut state)).map(Job::Remove);
             }
