@@ -5,11 +5,10 @@
 //! zeros once over all of it. So once a quarter of the log in use is used, a thread
 //! prepares a spare, and a rotation under the commit lock takes it without a system
 //! call. (Not earlier: opening does not wait for it, and a small database does not
-//! pay for it.) Under load there are several. The same
-//! thread populates the pages of the log in use ahead of its writers and takes
-//! those that they have written out of the process's memory again (they stay in
-//! the page cache), and does what takes long about obsolete logs: unmapping,
-//! removing.
+//! pay for it.) Under load there are several. The same thread populates the pages of
+//! the log in use ahead of its writers and takes those that they have written out of
+//! the process's memory again (they stay in the page cache), and does what takes long
+//! about obsolete logs: unmapping, removing.
 //!
 //! 1. A log is handed out only after its directory entry was synced: what is
 //!    later synced into it cannot be lost with its name.
@@ -25,9 +24,9 @@
 //!    logs into a checkpoint, never link them.)
 //! 5. A failed sync of the directory fails every later `take`. Other failures
 //!    to prepare a spare (a full disk) are forgotten once a log can be created.
-//! 6. At most [`RETAINED_MAX`] files of exactly the segment size wait (fewer if
-//!    these are large), and of
-//!    these [`RETAINED_IDLE`] when there was nothing to do for a while.
+//! 6. Beside the next log at most [`RETAINED_MAX`] files of exactly the segment size
+//!    wait, as spares or for reuse (fewer if they are large), and [`RETAINED_IDLE`]
+//!    when there was nothing to do for a while.
 //!
 //! Lock order: `State` is innermost; nothing is called while it is held.
 
@@ -50,10 +49,10 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::util::priority;
 
-/// Retired logs kept for reuse, as such or as spares beyond the first, and their bytes
-/// (one log at least): about what the flush of a memtable of the usual size hands back, all of which the next one needs.
-/// Their pages are in memory; removing a log and making another costs milliseconds of
-/// the processor.
+/// Logs that wait, retired or as spares beyond the first, and their bytes (one log at
+/// least): about what the flush of a memtable of the usual size hands back. The next
+/// one needs as many. Their pages are in memory; removing a log and making another
+/// costs milliseconds of the processor.
 const RETAINED_MAX: u64 = 4;
 const RETAINED_BYTES_MAX: u64 = 64 << 20;
 /// What of these stays while nobody writes. Each is a segment of disk.
@@ -376,12 +375,7 @@ impl State {
         }
     }
 
-    /// Whether a further spare is worth preparing.
-    fn lacks_spare(&self) -> bool {
-        self.spares.len() < self.taken.clamp(1, SPARES_MAX)
-    }
-
-    /// Files that wait for reuse, as such or as spares beyond the first.
+    /// Logs that wait, retired or as spares beyond the first.
     fn waiting(&self) -> usize {
         self.retained.len() + self.spares.len().saturating_sub(1)
     }
@@ -422,6 +416,16 @@ impl Drop for EndGuard<'_> {
 }
 
 impl Shared {
+    /// How many logs may [wait](State::waiting).
+    fn waiting_max(&self) -> usize {
+        (RETAINED_BYTES_MAX / self.segment_bytes).clamp(1, RETAINED_MAX) as usize
+    }
+
+    /// Whether a further spare is worth preparing.
+    fn lacks_spare(&self, state: &State) -> bool {
+        state.spares.len() < state.taken.clamp(1, SPARES_MAX.min(1 + self.waiting_max()))
+    }
+
     /// Makes `log` the log in use.
     fn hand_out(&self, mut state: MutexGuard<'_, State>, log: &Arc<LogWriter>) {
         state.last_taken = log.number();
@@ -479,9 +483,8 @@ impl Shared {
             if !state.returned.is_empty() {
                 return Some(Job::Sort(mem::take(&mut state.returned)));
             }
-            if mem::take(&mut state.want_spare) && state.lacks_spare() {
-                // And then the next one.
-                state.want_spare = true;
+            state.want_spare &= self.lacks_spare(&state);
+            if state.want_spare {
                 state.preparing = true;
                 // Relaxed: set only under this lock, while `preparing`, or for good.
                 self.hurry.store(false, Ordering::Relaxed);
@@ -520,7 +523,6 @@ impl Shared {
             Ok(log) => {
                 // A larger log was taken meanwhile, under a later number.
                 state.returned.push(Retired::from(log));
-                state.want_spare = true;
             }
             // Not tried again until the next take: that one reports it.
             Err(error) => {

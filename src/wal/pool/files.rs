@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{
-    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, RETAINED_BYTES_MAX,
-    RETAINED_MAX, Retired, SPARE_AT, Shared,
+    Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, Retired, SPARE_AT, Shared,
 };
 use crate::error::{Error, Result};
 use crate::util::{priority, seeded};
@@ -160,8 +159,7 @@ impl Shared {
         let capacity = retired.log.take().map(|log| log.capacity());
         if capacity == Some(self.segment_bytes) {
             let mut state = self.state.lock();
-            let most = (RETAINED_BYTES_MAX / self.segment_bytes).clamp(1, RETAINED_MAX);
-            if (state.waiting() as u64) < most && !state.shutdown {
+            if state.waiting() < self.waiting_max() && !state.shutdown {
                 state.retained.push(retired);
                 return;
             }

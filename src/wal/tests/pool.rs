@@ -129,6 +129,15 @@ fn what_waits_becomes_spares_and_stays_in_order() {
 }
 
 #[test]
+fn fewer_large_logs_are_prepared() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, 33 << 20);
+    let logs: Vec<_> = (0..4).map(|_| take(&env, &pool, 0)).collect();
+    use_quarter(&pool, &logs[3]);
+    assert_eq!(env.names().len(), 4 + 2, "the next one, and one that waits");
+}
+
+#[test]
 fn a_spare_that_is_too_small_gets_a_new_number() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
