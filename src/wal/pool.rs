@@ -227,7 +227,6 @@ impl LogPool {
             };
             let mut state = shared.state.lock();
             if log.number() > state.last_taken {
-                state.failure = None;
                 shared.hand_out(state, &log);
                 return Ok(log);
             }
@@ -431,6 +430,8 @@ impl Shared {
         state.last_taken = log.number();
         state.taken = state.taken.saturating_add(1);
         state.spare_failed = false;
+        // What kept a spare from being prepared has kept nobody from a log.
+        state.failure = None;
         // Spares that came too late would keep out the next ones.
         while let Some(late) = state.pop_spare_if(|spare| spare.number() <= log.number()) {
             state.returned.push(Retired::from(late));
@@ -484,14 +485,17 @@ impl Shared {
                 return Some(Job::Sort(mem::take(&mut state.returned)));
             }
             state.want_spare &= self.lacks_spare(&state);
+            // Memory that writers will need comes before further spares, which can
+            // take longer than they last.
+            let has_next = !state.spares.is_empty() || !state.want_spare;
+            if has_next && mem::take(&mut state.want_progress) {
+                return Some(Job::Progress);
+            }
             if state.want_spare {
                 state.preparing = true;
                 // Relaxed: set only under this lock, while `preparing`, or for good.
                 self.hurry.store(false, Ordering::Relaxed);
                 return Some(Job::Spare);
-            }
-            if mem::take(&mut state.want_progress) {
-                return Some(Job::Progress);
             }
             state.busy = false;
             self.done.notify_all();
@@ -504,8 +508,9 @@ impl Shared {
                 // One, for it takes milliseconds, and work may come in.
                 state.busy = true;
                 state.taken = 0;
-                let spare = |state: &mut State| state.spares.pop_back().map(Retired::from);
-                return state.retained.pop().or_else(|| spare(&mut state)).map(Job::Remove);
+                let retired = state.retained.pop();
+                let unused = retired.or_else(|| state.spares.pop_back().map(Retired::from));
+                return unused.map(Job::Remove);
             }
             priority::begin_turn();
         }

@@ -129,6 +129,19 @@ fn what_waits_becomes_spares_and_stays_in_order() {
 }
 
 #[test]
+fn memory_comes_before_further_spares() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let files = Arc::new(AtomicU64::new(0));
+    let (disk, seen) = (Arc::clone(&env), Arc::clone(&files));
+    pool.on_progress(move || seen.store(disk.names().len() as u64, Ordering::Relaxed));
+    let logs: Vec<_> = (0..4).map(|_| take(&env, &pool, 0)).collect();
+    use_quarter(&pool, &logs[3]);
+    assert!(env.names().len() > 4 + 1, "there are further spares");
+    assert_eq!(files.load(Ordering::Relaxed), 4 + 1, "the next log was there, and no other");
+}
+
+#[test]
 fn fewer_large_logs_are_prepared() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, 33 << 20);
