@@ -35,6 +35,19 @@ impl Bounds {
         self.upper.as_ref().is_some_and(|upper| key >= &**upper)
     }
 
+    /// Whether a valid run, walked forward, has come past what is shown.
+    #[inline]
+    fn end_before(&self, run: &impl InternalIterator) -> bool {
+        // Without a bound the key is not looked at.
+        self.upper.is_some() && self.is_above(run.user_key())
+    }
+
+    /// Whether a valid run, walked backward, has come past what is shown.
+    #[inline]
+    fn begin_after(&self, run: &impl InternalIterator) -> bool {
+        self.lower.is_some() && self.is_below(run.user_key())
+    }
+
     /// To the first entry that may be shown.
     fn seek_to_first(&self, run: &mut impl InternalIterator) -> Result<()> {
         match &self.lower {
@@ -105,6 +118,7 @@ impl DbIter {
             read: SeqType::for_read(sequence),
             bounds,
             position: Position::Invalid,
+            kept: None,
             skip: Vec::new(),
             skip_head: 0,
         })
@@ -229,12 +243,12 @@ impl PlainIter {
 
     #[inline]
     fn show_below_upper(&mut self) {
-        self.valid = self.run.valid() && !self.bounds.is_above(self.run.user_key());
+        self.valid = self.run.valid() && !self.bounds.end_before(&self.run);
     }
 
     #[inline]
     fn show_from_lower(&mut self) {
-        self.valid = self.run.valid() && !self.bounds.is_below(self.run.user_key());
+        self.valid = self.run.valid() && !self.bounds.begin_after(&self.run);
     }
 
     #[inline]
@@ -255,16 +269,13 @@ impl PlainIter {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     Invalid,
     /// The runs stand on the entry.
     OnEntry,
-    /// The runs stand before every version of this entry's key.
-    Backward {
-        key: Slice,
-        value: Slice,
-    },
+    /// The runs stand before every version of the kept entry's key.
+    Backward,
 }
 
 /// See the module's text.
@@ -274,6 +285,8 @@ pub(crate) struct MergedIter {
     read: SeqType,
     bounds: Bounds,
     position: Position,
+    /// Key and value shown, going backward.
+    kept: Option<(Slice, Slice)>,
     /// The key whose remaining versions are skipped; kept for its capacity.
     skip: Vec<u8>,
     /// What the merge makes of it: mostly enough to tell another key.
@@ -283,61 +296,86 @@ pub(crate) struct MergedIter {
 impl MergedIter {
     #[inline]
     fn valid(&self) -> bool {
-        !matches!(self.position, Position::Invalid)
+        self.position != Position::Invalid
+    }
+
+    /// Makes the position invalid, and says what it was.
+    #[inline]
+    fn leave(&mut self) -> Position {
+        std::mem::replace(&mut self.position, Position::Invalid)
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.position = Position::Invalid;
+        self.leave();
         self.bounds.seek_to_first(&mut self.runs)?;
         self.find_forward(false)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.position = Position::Invalid;
+        self.leave();
         self.bounds.seek_to_last(&mut self.runs)?;
         self.find_backward()
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.position = Position::Invalid;
+        self.leave();
         self.bounds.seek(&mut self.runs, key, self.read)?;
         self.find_forward(false)
     }
 
     fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
-        self.position = Position::Invalid;
+        self.leave();
         self.bounds.seek_for_prev(&mut self.runs, key)?;
         self.find_backward()
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.position, Position::Invalid) {
+        match self.leave() {
             Position::Invalid => panic!("next on an iterator that is not valid"),
             Position::OnEntry if self.runs.is_only_version() => {
                 self.runs.next()?;
+                if self.runs.valid()
+                    && !self.bounds.end_before(&self.runs)
+                    && self.is_shown(self.runs.seq_type())
+                {
+                    self.position = Position::OnEntry;
+                    return Ok(());
+                }
                 return self.find_forward(false);
             }
             Position::OnEntry => self.skip_key()?,
-            Position::Backward { key, .. } => {
-                self.skip.clear();
-                self.skip.extend_from_slice(&key);
-                self.skip_head = self.runs.head_of(&key);
-                if self.runs.valid() {
-                    self.runs.next()?;
-                } else {
-                    self.runs.seek(InternalKeyRef::new(&key, SeqType::NEWEST))?;
-                }
-            }
+            Position::Backward => self.turn_forward()?,
         }
         self.find_forward(true)
     }
 
+    /// Whether the newest version of a key is shown: a put that the reader sees.
+    #[inline]
+    fn is_shown(&self, newest: SeqType) -> bool {
+        newest <= self.read && newest.is_put()
+    }
+
+    /// From before the kept entry's versions to the first of them, which are to be
+    /// skipped.
+    #[cold]
+    fn turn_forward(&mut self) -> Result<()> {
+        let (key, _) = self.kept.take().expect("an entry is shown");
+        self.skip.clear();
+        self.skip.extend_from_slice(&key);
+        self.skip_head = self.runs.head_of(&key);
+        if self.runs.valid() {
+            self.runs.next()
+        } else {
+            self.runs.seek(InternalKeyRef::new(&key, SeqType::NEWEST))
+        }
+    }
+
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.position, Position::Invalid) {
+        match self.leave() {
             Position::Invalid => panic!("prev on an iterator that is not valid"),
-            Position::Backward { .. } => {}
+            Position::Backward => {}
             Position::OnEntry if self.runs.is_only_version() => self.runs.prev()?,
             Position::OnEntry => {
                 self.skip.clear();
@@ -355,12 +393,12 @@ impl MergedIter {
     #[inline]
     fn find_forward(&mut self, mut skipping: bool) -> Result<()> {
         while self.runs.valid() {
-            let key = self.runs.user_key();
-            if self.bounds.is_above(key) {
+            if self.bounds.end_before(&self.runs) {
                 return Ok(());
             }
             let seq_type = self.runs.seq_type();
-            if skipping && self.runs.head() == self.skip_head && key == &*self.skip {
+            if skipping && self.runs.head() == self.skip_head && self.runs.user_key() == &*self.skip
+            {
                 self.runs.next_key()?;
             } else if seq_type > self.read {
                 // Too new; an older version of the key may do.
@@ -390,7 +428,7 @@ impl MergedIter {
     #[inline]
     fn find_backward(&mut self) -> Result<()> {
         while self.runs.valid() {
-            if self.bounds.is_below(self.runs.user_key()) {
+            if self.bounds.begin_after(&self.runs) {
                 return Ok(());
             }
             if self.runs.is_only_version() {
@@ -412,36 +450,41 @@ impl MergedIter {
                 self.runs.prev()?;
             }
             if let Some(value) = newest {
-                self.position = Position::Backward { key, value };
+                (self.position, self.kept) = (Position::Backward, Some((key, value)));
                 return Ok(());
             }
         }
         Ok(())
     }
 
+    /// Key and value kept.
+    fn kept(&self) -> &(Slice, Slice) {
+        self.kept.as_ref().expect("an entry is shown")
+    }
+
     #[inline]
     fn key(&self) -> &[u8] {
-        match &self.position {
+        match self.position {
             Position::Invalid => panic!("key of an iterator that is not valid"),
             Position::OnEntry => self.runs.user_key(),
-            Position::Backward { key, .. } => key,
+            Position::Backward => &self.kept().0,
         }
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        match &self.position {
+        match self.position {
             Position::Invalid => panic!("value of an iterator that is not valid"),
             Position::OnEntry => self.runs.value(),
-            Position::Backward { value, .. } => value,
+            Position::Backward => &self.kept().1,
         }
     }
 
     fn entry(&self) -> (Slice, Slice) {
-        match &self.position {
+        match self.position {
             Position::Invalid => panic!("entry of an iterator that is not valid"),
             Position::OnEntry => (self.runs.pinned_key(), self.runs.pinned_value()),
-            Position::Backward { key, value } => (key.clone(), value.clone()),
+            Position::Backward => self.kept().clone(),
         }
     }
 }

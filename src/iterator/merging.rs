@@ -1,14 +1,14 @@
 //! Several sorted runs as one.
 //!
-//! `order` lists the valid runs in the order of their entries, the leader first.
-//! Only the leader moves; then those that lead it move up, one by one: one
-//! comparison a step while it leads. Runs number a handful (memtables, L0 files,
-//! one a level), so that this beats a heap or a tree of losers, and a bisection,
-//! every turn of which is mispredicted half the time. Backward is the mirror
-//! image. Turning round re-seeks the other runs past the current key.
+//! `leader` is the run whose entry is first, `others` the other valid ones in the
+//! order of theirs. Only the leader moves; then those that lead it move up, one by
+//! one: one comparison a step while it leads. Runs number a handful (memtables, L0
+//! files, one a level), so that this beats a heap or a tree of losers, and a
+//! bisection, every turn of which is mispredicted half the time. Backward is the
+//! mirror image. Turning round re-seeks the other runs past the current key.
 //!
 //! A comparison looks at the heads first: integers of the keys by a monotone
-//! map ([`PrefixMap`]), kept in `order`. Whatever the map, only equal heads need
+//! map ([`PrefixMap`]), kept in `Place`. Whatever the map, only equal heads need
 //! the keys themselves; a map that suits the keys makes those rare.
 //!
 //! Equal internal keys cannot occur in two runs of one state of the database;
@@ -40,14 +40,16 @@ pub(crate) struct MergingIter<I> {
     runs: Vec<I>,
     heads: PrefixMap,
     direction: Direction,
-    order: Vec<Place>,
+    /// `None`: no run is valid.
+    leader: Option<Place>,
+    others: Vec<Place>,
 }
 
 impl<I: InternalIterator> MergingIter<I> {
     /// `heads` should skip what the keys have in common.
     pub(crate) fn new(runs: Vec<I>, heads: PrefixMap) -> MergingIter<I> {
-        let order = Vec::with_capacity(runs.len());
-        MergingIter { runs, heads, direction: Direction::Forward, order }
+        let others = Vec::with_capacity(runs.len());
+        MergingIter { runs, heads, direction: Direction::Forward, leader: None, others }
     }
 
     /// Whether `a` comes before `b` in the current direction.
@@ -69,44 +71,59 @@ impl<I: InternalIterator> MergingIter<I> {
     }
 
     /// The place of a valid run; its next entry is on its way from now on.
-    #[inline]
+    #[inline(always)]
     fn place(&self, run: usize) -> Place {
-        let head = self.heads.map_u64(self.runs[run].user_key());
-        self.runs[run].prefetch_next();
-        Place { head, run }
+        let at = &self.runs[run];
+        at.prefetch_next();
+        Place { head: self.heads.map_u64(at.user_key()), run }
     }
 
     /// Puts all valid runs in order.
     fn sort(&mut self) {
-        self.order.clear();
+        self.others.clear();
         for run in 0..self.runs.len() {
             if self.runs[run].valid() {
                 let place = self.place(run);
-                let at = self.order.partition_point(|other| self.leads(*other, place));
-                self.order.insert(at, place);
+                let at = self.others.partition_point(|other| self.leads(*other, place));
+                self.others.insert(at, place);
             }
         }
+        self.leave_lead();
     }
 
-    /// After the leader moved.
-    #[inline]
-    fn reorder(&mut self) {
-        let run = self.order[0].run;
+    /// Whoever is first of the others leads.
+    fn leave_lead(&mut self) {
+        self.leader = (!self.others.is_empty()).then(|| self.others.remove(0));
+    }
+
+    /// After the leader, `run`, moved.
+    #[inline(always)]
+    fn reorder(&mut self, run: usize) {
         if !self.runs[run].valid() {
-            self.order.remove(0);
-            return;
+            return self.leave_lead();
         }
         let place = self.place(run);
+        self.leader = match self.others.first() {
+            Some(second) if self.leads(*second, place) => Some(self.fall_back(place)),
+            _ => Some(place),
+        };
+    }
+
+    /// Puts what led behind those that lead it now; the first of them, the new
+    /// leader, is returned.
+    fn fall_back(&mut self, place: Place) -> Place {
+        let leader = self.others[0];
         let mut at = 0;
-        while let Some(other) = self.order.get(at + 1).filter(|other| self.leads(**other, place)) {
-            self.order[at] = *other;
+        while let Some(other) = self.others.get(at + 1).filter(|other| self.leads(**other, place)) {
+            self.others[at] = *other;
             at += 1;
         }
-        self.order[at] = place;
+        self.others[at] = place;
+        leader
     }
 
     fn all(&mut self, direction: Direction, f: impl Fn(&mut I) -> Result<()>) -> Result<()> {
-        self.order.clear();
+        self.leader = None;
         self.direction = direction;
         self.runs.iter_mut().try_for_each(f)?;
         self.sort();
@@ -129,7 +146,7 @@ impl<I: InternalIterator> MergingIter<I> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(
         &mut self,
         direction: Direction,
@@ -144,12 +161,12 @@ impl<I: InternalIterator> MergingIter<I> {
         if turning {
             self.sort();
         } else {
-            self.reorder();
+            self.reorder(at);
         }
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(
         &mut self,
         direction: Direction,
@@ -157,7 +174,7 @@ impl<I: InternalIterator> MergingIter<I> {
     ) -> Result<()> {
         let moved = self.advance(direction, step);
         if moved.is_err() {
-            self.order.clear();
+            self.leader = None;
         }
         moved
     }
@@ -170,19 +187,19 @@ impl<I: InternalIterator> MergingIter<I> {
     /// What the map makes of the current key.
     #[inline]
     pub(crate) fn head(&self) -> u64 {
-        self.order.first().expect("only a valid iterator is read or moved").head
+        self.leader.expect("only a valid iterator is read or moved").head
     }
 
     #[inline]
     fn current(&self) -> usize {
-        self.order.first().expect("only a valid iterator is read or moved").run
+        self.leader.expect("only a valid iterator is read or moved").run
     }
 }
 
 impl<I: InternalIterator> InternalIterator for MergingIter<I> {
     #[inline]
     fn valid(&self) -> bool {
-        !self.order.is_empty()
+        self.leader.is_some()
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
@@ -218,7 +235,7 @@ impl<I: InternalIterator> InternalIterator for MergingIter<I> {
     #[inline]
     fn is_only_version(&self) -> bool {
         let head = self.head();
-        self.order.get(1).is_none_or(|second| second.head != head)
+        self.others.first().is_none_or(|second| second.head != head)
             && self.runs[self.current()].is_only_version()
     }
 
