@@ -326,6 +326,13 @@ impl LogPool {
         }
     }
 
+    /// Whether nobody wrote for a while, and all that follows from it is done.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.shared.state.lock();
+        !state.busy && !state.has_work() && state.is_at_rest()
+    }
+
     /// Ends the thread and removes the spare and the retired logs. The log in
     /// use stays. Further calls do nothing.
     pub(crate) fn shutdown(&self) {
@@ -377,6 +384,11 @@ impl State {
     /// Logs that wait, retired or as spares beyond the first.
     fn waiting(&self) -> usize {
         self.retained.len() + self.spares.len().saturating_sub(1)
+    }
+
+    /// Whether nothing changes by waiting longer.
+    fn is_at_rest(&self) -> bool {
+        self.waiting() <= RETAINED_IDLE && self.taken == 0
     }
 
     fn has_work(&self) -> bool {
@@ -499,18 +511,17 @@ impl Shared {
             }
             state.busy = false;
             self.done.notify_all();
-            if state.waiting() <= RETAINED_IDLE {
+            if state.is_at_rest() {
                 self.work.wait(&mut state);
-            } else if self.work.wait_for(&mut state, IDLE).timed_out()
-                && !state.has_work()
-                && state.waiting() > RETAINED_IDLE
-            {
-                // One, for it takes milliseconds, and work may come in.
-                state.busy = true;
+            } else if self.work.wait_for(&mut state, IDLE).timed_out() && !state.has_work() {
                 state.taken = 0;
-                let retired = state.retained.pop();
-                let unused = retired.or_else(|| state.spares.pop_back().map(Retired::from));
-                return unused.map(Job::Remove);
+                if state.waiting() > RETAINED_IDLE {
+                    // One, for it takes milliseconds, and work may come in.
+                    state.busy = true;
+                    let retired = state.retained.pop();
+                    let unused = retired.or_else(|| state.spares.pop_back().map(Retired::from));
+                    return unused.map(Job::Remove);
+                }
             }
             priority::begin_turn();
         }

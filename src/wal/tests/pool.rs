@@ -142,6 +142,20 @@ fn memory_comes_before_further_spares() {
 }
 
 #[test]
+fn one_log_is_prepared_after_a_rest() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let logs: Vec<_> = (0..4).map(|_| take(&env, &pool, 0)).collect();
+    pool.wait_idle();
+    while !pool.is_at_rest() {
+        std::thread::yield_now();
+    }
+    let log = take(&env, &pool, 0);
+    use_quarter(&pool, &log);
+    assert_eq!(env.names().len(), logs.len() + 2, "the one in use, and the next one");
+}
+
+#[test]
 fn fewer_large_logs_are_prepared() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, 33 << 20);
