@@ -1,5 +1,6 @@
 //! Closing, and what else needs a look behind the handles.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -172,4 +173,36 @@ fn writers_are_paced_in_the_last_buffer_and_not_when_no_memtable_waits() {
         assert!(!pipeline.stall.active());
         db.put_opt("key", "value", &WriteOptions::default().no_slowdown(true)).unwrap();
     }
+}
+
+#[test]
+fn a_lookup_finds_the_newest_of_many_runs() {
+    let env = FaultEnv::new(SimEnv::new());
+    let family = ColumnFamilyOptions::default().level0_file_trigger(100);
+    let db = Db::open("/db", &options(&env).default_column_family(family)).unwrap();
+    let keys = || (0..60_u32).map(|i| format!("{i:04}"));
+    let mut newest = BTreeMap::new();
+    for run in 0..12_u32 {
+        for (i, key) in
+            keys().enumerate().filter(|(i, _)| (*i as u32 + run).is_multiple_of(run + 2))
+        {
+            if (i as u32 + run).is_multiple_of(5) {
+                db.delete(&key).unwrap();
+                newest.remove(&key);
+            } else {
+                db.put(&key, format!("{run}")).unwrap();
+                newest.insert(key, format!("{run}"));
+            }
+        }
+        // The last one stays in the memtable.
+        if run < 11 {
+            db.flush().unwrap();
+        }
+        for key in keys() {
+            let value = db.get(&key).unwrap();
+            let expected = newest.get(&key).map(|value| value.as_bytes());
+            assert_eq!(value.as_deref(), expected, "{key} after run {run}");
+        }
+    }
+    assert_eq!(db.stats().families[0].levels[0].files, 11);
 }

@@ -285,7 +285,7 @@ pub(crate) struct MergedIter {
     read: SeqType,
     bounds: Bounds,
     position: Position,
-    /// Key and value shown, going backward.
+    /// Key and value shown, if that is `Backward`; else what was shown so last.
     kept: Option<(Slice, Slice)>,
     /// The key whose remaining versions are skipped; kept for its capacity.
     skip: Vec<u8>,

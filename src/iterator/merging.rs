@@ -40,7 +40,7 @@ pub(crate) struct MergingIter<I> {
     runs: Vec<I>,
     heads: PrefixMap,
     direction: Direction,
-    /// `None`: no run is valid.
+    /// `None`: not valid; then `others` may be anything.
     leader: Option<Place>,
     others: Vec<Place>,
 }

@@ -77,6 +77,9 @@ pub(crate) struct SuperVersion {
     pub(crate) recorder: Arc<Recorder>,
 }
 
+/// Tables whose filters a lookup fetches before it looks into any memtable.
+const TABLES_AHEAD: usize = 4;
+
 /// A value where it was found.
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
@@ -124,20 +127,34 @@ impl SuperVersion {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<Found<'_>>> {
+        if !self.mem.is_empty() || !self.imms.is_empty() || !self.version.is_one_run() {
+            return self.get_from_many(key, hash, read);
+        }
+        let Some((_, file)) = self.version.candidates(key).next() else { return Ok(None) };
+        let found = file.table().get(key, hash, read)?.filter(|(seq_type, _)| seq_type.is_put());
+        Ok(found.map(|(_, value)| Found::Table(file.table(), value)))
+    }
+
+    /// Starts the misses of all places at once, wherever the key will be found. Not
+    /// inlined: it would slow the single run down.
+    #[inline(never)]
+    fn get_from_many(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Option<Found<'_>>> {
         let imms = self.imms.iter().map(|imm| &imm.mem);
         // An empty memtable would still cost the miss on its index.
-        for mem in std::iter::once(&self.mem).chain(imms).filter(|mem| !mem.is_empty()) {
+        let mems = std::iter::once(&self.mem).chain(imms).filter(|mem| !mem.is_empty());
+        mems.clone().for_each(|mem| mem.prefetch(hash));
+        let mut ahead = [None; TABLES_AHEAD];
+        let mut others = self.version.candidates(key);
+        for (table, (_, file)) in ahead.iter_mut().zip(&mut others) {
+            file.table().prefetch_filter(hash);
+            *table = Some(file.table());
+        }
+        for mem in mems {
             if let Some((seq_type, bytes)) = mem.get(key, hash, read) {
                 return Ok(seq_type.is_put().then_some(Found::Mem(mem, bytes)));
             }
         }
-        self.get_from_tables(key, hash, read)
-    }
-
-    #[inline]
-    fn get_from_tables(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Option<Found<'_>>> {
-        for (_, file) in self.version.candidates(key) {
-            let table = file.table();
+        for table in ahead.into_iter().flatten().chain(others.map(|(_, file)| file.table())) {
             if let Some((seq_type, value)) = table.get(key, hash, read)? {
                 return Ok(seq_type.is_put().then_some(Found::Table(table, value)));
             }

@@ -297,6 +297,12 @@ impl Version {
         self.levels.iter().enumerate().flat_map(|(n, l)| l.files.iter().map(move |f| (n, f)))
     }
 
+    /// Whether its files are disjoint: one in L0, or those of one other level.
+    #[inline]
+    pub(crate) fn is_one_run(&self) -> bool {
+        self.occupied.is_power_of_two() && self.levels[0].files.len() <= 1
+    }
+
     /// The files that may hold `key`, those with newer entries first.
     #[inline]
     pub(crate) fn candidates<'v, 'k>(&'v self, key: &'k [u8]) -> Candidates<'v, 'k> {

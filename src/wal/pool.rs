@@ -58,7 +58,7 @@ const RETAINED_BYTES_MAX: u64 = 64 << 20;
 /// What of these stays while nobody writes. Each is a segment of disk.
 const RETAINED_IDLE: usize = 1;
 /// Nobody writes once there was nothing to do for so long.
-const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
+const IDLE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 2000 });
 /// Spares that are prepared ahead while there are writes, one more with each log that
 /// is used up: under load that takes 100 ms, and a sync of the directory was seen to
 /// take 600 while the device wrote tables.
@@ -124,7 +124,7 @@ struct State {
     spare_failed: bool,
     /// The thread is preparing a spare.
     preparing: bool,
-    /// The first failure since a log was last prepared.
+    /// The first failure since a log was last prepared or handed out.
     failure: Option<Error>,
     /// A sync of the directory failed, which is final: it may have covered
     /// names of others, and no later sync can tell.

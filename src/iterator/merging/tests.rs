@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Error;
 use crate::types::key::{InternalKey, ValueType};
 
 /// A sorted vector as a run.
@@ -10,6 +11,17 @@ use crate::types::key::{InternalKey, ValueType};
 struct VecRun {
     entries: Vec<InternalKey>,
     at: Option<usize>,
+    /// After how many moves one fails.
+    fails_after: Option<u32>,
+}
+
+impl VecRun {
+    fn move_to(&mut self, at: Option<usize>) -> Result<()> {
+        let fails = self.fails_after == Some(0);
+        self.fails_after = self.fails_after.and_then(|moves| moves.checked_sub(1));
+        self.at = at.filter(|_| !fails);
+        if fails { Err(Error::invalid("this move was to fail")) } else { Ok(()) }
+    }
 }
 
 impl InternalIterator for VecRun {
@@ -17,30 +29,24 @@ impl InternalIterator for VecRun {
         self.at.is_some()
     }
     fn seek_to_first(&mut self) -> Result<()> {
-        self.at = (!self.entries.is_empty()).then_some(0);
-        Ok(())
+        self.move_to((!self.entries.is_empty()).then_some(0))
     }
     fn seek_to_last(&mut self) -> Result<()> {
-        self.at = self.entries.len().checked_sub(1);
-        Ok(())
+        self.move_to(self.entries.len().checked_sub(1))
     }
     fn seek(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         let at = self.entries.partition_point(|e| e.as_ref() < key);
-        self.at = (at < self.entries.len()).then_some(at);
-        Ok(())
+        self.move_to((at < self.entries.len()).then_some(at))
     }
     fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        self.at = self.entries.partition_point(|e| e.as_ref() <= key).checked_sub(1);
-        Ok(())
+        self.move_to(self.entries.partition_point(|e| e.as_ref() <= key).checked_sub(1))
     }
     fn next(&mut self) -> Result<()> {
         let next = self.at.expect("valid") + 1;
-        self.at = (next < self.entries.len()).then_some(next);
-        Ok(())
+        self.move_to((next < self.entries.len()).then_some(next))
     }
     fn prev(&mut self) -> Result<()> {
-        self.at = self.at.expect("valid").checked_sub(1);
-        Ok(())
+        self.move_to(self.at.expect("valid").checked_sub(1))
     }
     fn user_key(&self) -> &[u8] {
         &self.entries[self.at.expect("valid")].user_key
@@ -80,9 +86,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(run: &mut impl InternalIterator, step: &Step) {
+fn take(run: &mut impl InternalIterator, step: &Step) -> Result<()> {
     let key = |k: u8, s| InternalKey { user_key: [k].into(), seq_type: SeqType::for_read(s) };
-    let moved = match step {
+    match step {
         Step::First => run.seek_to_first(),
         Step::Last => run.seek_to_last(),
         Step::Next if run.valid() => run.next(),
@@ -90,8 +96,7 @@ fn take(run: &mut impl InternalIterator, step: &Step) {
         Step::Next | Step::Prev => Ok(()),
         Step::Seek(k, s) => run.seek(key(*k, *s).as_ref()),
         Step::SeekForPrev(k, s) => run.seek_for_prev(key(*k, *s).as_ref()),
-    };
-    moved.expect("vectors do not fail");
+    }
 }
 
 proptest! {
@@ -100,6 +105,7 @@ proptest! {
         placed in prop::collection::vec((prop::collection::vec(0u8..10, 1..3), 0usize..4), 0..40),
         common in prop::collection::vec(0u8..10, 0..2),
         steps in prop::collection::vec(step(), 1..80),
+        fails_after in prop::collection::vec(prop::option::weighted(0.2, 0u32..40), 4),
     ) {
         let mut runs: Vec<VecRun> = (0..4).map(|_| VecRun::default()).collect();
         let mut model = VecRun::default();
@@ -112,10 +118,17 @@ proptest! {
         for run in runs.iter_mut().chain([&mut model]) {
             run.entries.sort();
         }
+        for (run, fails_after) in runs.iter_mut().zip(fails_after) {
+            run.fails_after = fails_after;
+        }
         let mut merged = MergingIter::new(runs, PrefixMap::new(&common));
         for s in &steps {
-            take(&mut merged, s);
-            take(&mut model, s);
+            let moved = take(&mut merged, s);
+            take(&mut model, s).expect("the model does not fail");
+            if moved.is_err() {
+                // Until the next seek.
+                model.at = None;
+            }
             prop_assert_eq!(merged.valid(), model.valid());
             if merged.valid() {
                 prop_assert_eq!(merged.user_key(), model.user_key());
