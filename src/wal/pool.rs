@@ -306,8 +306,10 @@ impl LogPool {
     /// Takes back a log whose contents are obsolete, durably so: the manifest
     /// that no longer needs it is synced. Returns at once.
     pub(crate) fn recycle(&self, log: Arc<LogWriter>) {
-        let retired = Retired::from(log);
         let mut state = self.shared.state.lock();
+        // Its mapping goes with it, not with the next writes.
+        state.left.take_if(|left| Arc::ptr_eq(&left.log, &log));
+        let retired = Retired::from(log);
         if state.ended {
             drop(state);
             self.shared.remove(retired);

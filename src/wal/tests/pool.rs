@@ -318,6 +318,19 @@ fn memory_behind_the_writers_is_given_back() {
 }
 
 #[test]
+fn a_log_that_comes_back_is_unmapped_though_nobody_writes() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let log = take(&env, &pool, 0);
+    let _next = take(&env, &pool, 0);
+    pool.wait_idle();
+    let gone = Arc::downgrade(&log);
+    pool.recycle(log);
+    pool.wait_idle();
+    assert!(gone.upgrade().is_none(), "somebody holds it");
+}
+
+#[test]
 fn shutdown_keeps_the_log_in_use_and_can_be_repeated() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
