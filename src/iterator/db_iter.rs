@@ -432,8 +432,7 @@ impl MergedIter {
                 return Ok(());
             }
             if self.runs.is_only_version() {
-                let seq_type = self.runs.seq_type();
-                if seq_type <= self.read && seq_type.is_put() {
+                if self.is_shown(self.runs.seq_type()) {
                     self.position = Position::OnEntry;
                     return Ok(());
                 }
