@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cache::BlockCache;
 use crate::config::{ColumnFamilyOptions, ReadMode, VerifyChecksums};
-use crate::env::Env;
+use crate::env::{DirSync, Env};
 use crate::error::{Error, Result};
 use crate::events::{Event, Events};
 use crate::sstable::format::Properties;
@@ -25,6 +25,8 @@ const POINT_INDEX_PARTS: u64 = 20;
 pub(crate) struct TableContext {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) dir: PathBuf,
+    /// The same directory; shared with the logs.
+    pub(crate) names: Arc<DirSync>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) verify: VerifyChecksums,
     pub(crate) read_mode: ReadMode,
@@ -230,8 +232,7 @@ impl<'a> OutputWriter<'a> {
         let last = self.written.take();
         self.open(last)?;
         if !self.finished.is_empty() && !seeded::bug("skip-dir-sync") {
-            let dir = &self.context.dir;
-            self.context.env.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+            self.context.names.sync()?;
         }
         Ok(std::mem::take(&mut self.finished))
     }
@@ -257,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_table_must_be_what_the_manifest_says() {
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new());
         let context = TableContext {
-            env: Arc::new(SimEnv::new()),
+            names: Arc::new(DirSync::new(Arc::clone(&env), "/db".as_ref())),
+            env,
             dir: "/db".into(),
             cache: Arc::new(BlockCache::new(0)),
             verify: VerifyChecksums::FirstTouch,

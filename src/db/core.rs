@@ -224,17 +224,20 @@ impl Core {
     /// Makes `edit` durable; `installed` is called before anybody else can
     /// change the set. Refused after any failure: a failed log, or a failed
     /// sync of the directory, may hide behind what the edit would make durable.
+    /// The name of the log that it names is durable first.
     fn apply(
         &self,
         mut versions: MutexGuard<'_, VersionSet>,
         edit: VersionEdit,
         installed: impl FnOnce(&VersionSet),
     ) -> Result<()> {
-        let pipeline = self.pipeline()?;
+        let (pipeline, names) = (self.pipeline()?, &self.context.names);
+        let named = edit.log_number.filter(|_| !seeded::bug("edit-before-log-name"));
         let applied = self
             .failure
             .check()
-            .and_then(|()| pipeline.check_log_names())
+            .and_then(|()| names.check())
+            .and_then(|()| named.map_or(Ok(()), |number| names.ensure(number)))
             .and_then(|()| versions.log_and_apply(edit));
         if applied.is_ok() {
             installed(&versions);

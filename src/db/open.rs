@@ -30,7 +30,7 @@ use crate::db::core::{Core, Counters};
 use crate::db::loading::{Loader, Unloaded};
 use crate::db::purge::{Purge, PurgeThread};
 use crate::db::recovery;
-use crate::env::FileLock;
+use crate::env::{DirSync, FileLock};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::memtable::MemTablePool;
@@ -136,6 +136,7 @@ pub(crate) fn table_context(path: &Path, options: &Options) -> TableContext {
     TableContext {
         env: Arc::clone(&options.env),
         dir: path.into(),
+        names: Arc::new(DirSync::new(Arc::clone(&options.env), path)),
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         verify: options.verify_checksums,
         read_mode: options.read_mode,
@@ -282,18 +283,18 @@ impl Opening<'_> {
     }
 
     fn start_pool(&self) -> Result<LogPool> {
-        let (env, dir) = (&self.options.env, &self.context.dir);
         let (segment, numbers) = (self.options.wal_segment_bytes, self.versions.file_numbers());
         let mapped = self.options.wal_io == WalIo::Mapped;
-        LogPool::start(Arc::clone(env), dir, segment, mapped, numbers)
+        LogPool::start(Arc::clone(&self.context.names), segment, mapped, numbers)
     }
 
-    /// The pool, and the log that is to be written from now on: nothing names
-    /// it yet.
+    /// The pool, and the log that is to be written from now on, its name durable:
+    /// no manifest edit names it yet.
     fn start_log(&self, last_sequence: SequenceNumber) -> Result<(LogPool, Arc<LogWriter>)> {
         let pool = self.start_pool()?;
         let log = pool.take(0)?;
-        if let Err(error) = log.write_opening(0, last_sequence) {
+        let named = self.context.names.ensure(log.number());
+        if let Err(error) = named.and_then(|()| log.write_opening(0, last_sequence)) {
             // Best effort: what stays is passed over and removed by the next open.
             let _ = self.options.env.remove(log.path());
             return Err(error);

@@ -14,6 +14,7 @@
 //!   no later sync can tell.
 
 mod buffered;
+mod dir_sync;
 mod direct;
 mod fault;
 pub(crate) mod lines;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmap::WalMapping;
 
+pub(crate) use dir_sync::DirSync;
 pub use fault::{Call, Fault, FaultEnv, FaultPlan};
 pub use mmap::Region;
 pub(crate) use mmap::{AnonymousRegion, RegionWatch};

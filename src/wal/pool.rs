@@ -1,8 +1,7 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
-//! Creating a log allocates its space on the device and syncs the directory:
-//! milliseconds, hundreds of them while the device is busy, and many more to write
-//! zeros once over all of it. So once a quarter of the log in use is used, a thread
+//! Creating a log allocates its space on the device: milliseconds, and many more to
+//! write zeros once over all of it, or to make its name durable. So once a quarter of the log in use is used, a thread
 //! prepares a spare, and a rotation under the commit lock takes it without a system
 //! call. (Not earlier: opening does not wait for it, and a small database does not
 //! pay for it.) Under load there are several. The same thread populates the pages of
@@ -10,8 +9,9 @@
 //! the process's memory again (they stay in the page cache), and does what takes long
 //! about obsolete logs: unmapping, removing.
 //!
-//! 1. A log is handed out only after its directory entry was synced: what is
-//!    later synced into it cannot be lost with its name.
+//! 1. A log may be handed out before its name is durable. Whoever syncs a log
+//!    [ensures](LogPool::ensure_name) that first, or what was synced could be lost
+//!    with the name. While nobody syncs, only flushes make names durable.
 //! 2. Logs are handed out in ascending order of their numbers. A spare that
 //!    was passed over (too small, or finished late) is never used under its
 //!    number; it gets a new one like any other retired file.
@@ -22,8 +22,9 @@
 //! 4. Nobody writes to a log that was handed back, for its file may come back
 //!    as another log. (Whoever gave it a further name shares that fate: copy
 //!    logs into a checkpoint, never link them.)
-//! 5. A failed sync of the directory fails every later `take`. Other failures
-//!    to prepare a spare (a full disk) are forgotten once a log can be created.
+//! 5. A failed sync of the directory fails every later `take` ([`DirSync`]). Other
+//!    failures to prepare a spare (a full disk) are forgotten once a log can be
+//!    created.
 //! 6. Beside the next log at most [`RETAINED_MAX`] files of exactly the segment size
 //!    wait, as spares or for reuse (fewer if they are large), and [`RETAINED_IDLE`]
 //!    when there was nothing to do for a while.
@@ -35,7 +36,7 @@ mod files;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -45,7 +46,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::writer::LogWriter;
 use super::{LAST_LEN, OPENING_LEN, format, log_file_name};
-use crate::env::Env;
+use crate::env::DirSync;
 use crate::error::{Error, Result};
 use crate::util::priority;
 
@@ -60,8 +61,8 @@ const RETAINED_IDLE: usize = 1;
 /// Nobody writes once there was nothing to do for so long.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 2000 });
 /// Spares that are prepared ahead while there are writes, one more with each log that
-/// is used up: under load that takes 100 ms, and a sync of the directory was seen to
-/// take 600 while the device wrote tables.
+/// is used up: under load that takes 100 ms, and a call that changes the directory can
+/// take longer while the file system commits its journal.
 const SPARES_MAX: usize = 4;
 /// A spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
@@ -84,8 +85,7 @@ pub(crate) struct LogPool {
 
 #[derive(Debug)]
 struct Shared {
-    env: Arc<dyn Env>,
-    dir: PathBuf,
+    names: Arc<DirSync>,
     segment_bytes: u64,
     mapped: bool,
     /// File numbers, shared with tables.
@@ -126,9 +126,6 @@ struct State {
     preparing: bool,
     /// The first failure since a log was last prepared or handed out.
     failure: Option<Error>,
-    /// A sync of the directory failed, which is final: it may have covered
-    /// names of others, and no later sync can tell.
-    sync_failure: Option<Arc<Error>>,
     /// Number of the log handed out last.
     last_taken: u64,
     /// Logs handed out since nobody wrote for a while.
@@ -170,8 +167,7 @@ struct Retired {
 impl LogPool {
     /// Starts the thread; the first log is made by who takes it.
     pub(crate) fn start(
-        env: Arc<dyn Env>,
-        dir: &Path,
+        names: Arc<DirSync>,
         segment_bytes: u64,
         mapped: bool,
         next_number: Arc<AtomicU64>,
@@ -179,8 +175,7 @@ impl LogPool {
         // 0 stands for "no log" in an opening record.
         assert_ne!(next_number.load(Ordering::Relaxed), 0, "file numbers begin at 1");
         let shared = Arc::new(Shared {
-            env,
-            dir: dir.into(),
+            names,
             segment_bytes: segment_bytes.max(OPENING_LEN as u64),
             mapped,
             next_number,
@@ -195,19 +190,19 @@ impl LogPool {
         let thread = std::thread::Builder::new()
             .name("aidb-wal".into())
             .spawn(move || run.run())
-            .map_err(|e| Error::io("start a thread for", dir, e))?;
+            .map_err(|e| Error::io("start a thread for", shared.names.dir(), e))?;
         Ok(LogPool { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// The next log: empty, its name durable, with room for the opening record
-    /// and a record of `min_payload` bytes. Makes no system call when the
+    /// The next log: empty, with room for the opening record and a record of
+    /// `min_payload` bytes; its name may not be durable. Makes no system call when the
     /// spare is ready and large enough, and otherwise creates a log.
     pub(crate) fn take(&self, min_payload: usize) -> Result<Arc<LogWriter>> {
         let shared = &*self.shared;
         let opening = OPENING_LEN as u64;
         let capacity = opening + format::record_len(opening, min_payload);
+        shared.names.check()?;
         let mut state = shared.state.lock();
-        state.check_sync()?;
         while state.preparing && state.spares.is_empty() && capacity <= shared.segment_bytes {
             // A second log would only compete with the one that is coming.
             // Relaxed: a hint.
@@ -238,8 +233,8 @@ impl LogPool {
     /// its opening record is there, and nothing else. Its name is durable.
     pub(crate) fn adopt(&self, number: u64) -> Result<Arc<LogWriter>> {
         let shared = &*self.shared;
-        let path = shared.dir.join(log_file_name(number));
-        let file = shared.env.open_wal(&path, LAST_LEN, shared.mapped, true);
+        let path = shared.names.dir().join(log_file_name(number));
+        let file = shared.names.env().open_wal(&path, LAST_LEN, shared.mapped, true);
         let file = file.map_err(|e| Error::io("open", &path, e))?;
         let log = Arc::new(LogWriter::opened(file, number, path));
         shared.populate(&log, LAST_LEN);
@@ -252,8 +247,8 @@ impl LogPool {
     pub(crate) fn take_last(&self) -> Result<Option<Arc<LogWriter>>> {
         let shared = &*self.shared;
         let log = shared.prepare(LAST_LEN, Haste::Awaited);
+        shared.names.check()?;
         let state = shared.state.lock();
-        state.check_sync()?;
         match log {
             Ok(log) if log.number() > state.last_taken => {
                 shared.hand_out(state, &log);
@@ -263,10 +258,9 @@ impl LogPool {
         }
     }
 
-    /// `Poisoned` once a sync of the directory has failed, for good: it may
-    /// have been the one that covered another file's name.
-    pub(crate) fn check_sync(&self) -> Result<()> {
-        self.shared.state.lock().check_sync()
+    /// Makes the name of `log` durable if it is not yet: before a sync of the log.
+    pub(crate) fn ensure_name(&self, log: &LogWriter) -> Result<()> {
+        self.shared.names.ensure(log.number())
     }
 
     /// Called by writers after each reservation: has the thread populate
@@ -368,12 +362,6 @@ impl From<Arc<LogWriter>> for Retired {
 }
 
 impl State {
-    /// `Poisoned` once a sync of the directory has failed, for good: it may
-    /// have been the one that covered another file's name.
-    fn check_sync(&self) -> Result<()> {
-        self.sync_failure.as_ref().map_or(Ok(()), |e| Err(Error::Poisoned(Arc::clone(e))))
-    }
-
     /// Takes the first spare if `f` wants it.
     fn pop_spare_if(&mut self, f: impl FnOnce(&LogWriter) -> bool) -> Option<Arc<LogWriter>> {
         if self.spares.front().is_some_and(|spare| f(spare)) {
@@ -403,8 +391,8 @@ impl State {
 enum Haste {
     /// Somebody waits for it.
     Awaited,
-    /// All that makes its use cheaper.
-    Spare,
+    /// All that makes its use cheaper; if logs are `synced`, that of syncs, too.
+    Spare { synced: bool },
 }
 
 /// One piece of the thread's work.
@@ -530,7 +518,10 @@ impl Shared {
     }
 
     fn prepare_spare(&self) {
-        let prepared = self.prepare(self.segment_bytes, Haste::Spare);
+        // Relaxed: a hint.
+        let synced = self.synced.swap(false, Ordering::Relaxed);
+        let prepared = self.prepare(self.segment_bytes, Haste::Spare { synced });
+        let number = prepared.as_ref().ok().map(|log| log.number());
         let mut state = self.state.lock();
         state.preparing = false;
         match prepared {
@@ -550,5 +541,11 @@ impl Shared {
             }
         }
         self.done.notify_all();
+        drop(state);
+        // They can have the log already, and will need its name.
+        if let Some(number) = number.filter(|_| synced) {
+            // A failure is kept where everybody looks for it.
+            let _ = self.names.ensure(number);
+        }
     }
 }

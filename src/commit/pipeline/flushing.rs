@@ -164,10 +164,4 @@ impl Pipeline {
         };
         self.mems.take(id, bytes, purpose, version.prefixes().clone())
     }
-
-    /// Fails once a sync of the directory for a log's name has failed: it may
-    /// have been the one that covered another file's name.
-    pub(crate) fn check_log_names(&self) -> Result<()> {
-        self.pool.check_sync()
-    }
 }

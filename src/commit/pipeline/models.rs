@@ -44,9 +44,11 @@ impl Model {
             let state = rig.pipeline.state.lock();
             Arc::clone(&state.writer(id).unwrap().view)
         });
+        let (env, names): (Arc<dyn Env>, _) = (Arc::new(rig.env.clone()), Arc::clone(&rig.names));
         let context = TableContext {
-            env: Arc::new(rig.env.clone()),
+            env,
             dir: Path::new("/db").into(),
+            names,
             cache: Arc::new(BlockCache::new(0)),
             verify: VerifyChecksums::FirstTouch,
             read_mode: ReadMode::Mmap,

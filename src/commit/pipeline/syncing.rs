@@ -40,6 +40,7 @@ impl Pipeline {
         self.pool.note_sync();
         let start = clock::now();
         for log in &logs {
+            self.pool.ensure_name(log)?;
             if seeded::bug("ignore-sync-error") {
                 let _ = log.sync();
             } else if seeded::bug("sync-newest-log-only") {

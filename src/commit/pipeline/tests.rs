@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 use crate::commit::write::{Batch, Checked, Single, Watched};
-use crate::env::SimEnv;
+use crate::env::{DirSync, SimEnv};
 use crate::types::key::ValueType;
 use crate::version::Version;
 use crate::version::edit::FAMILIES_MAX;
@@ -42,6 +42,8 @@ pub(super) struct Rig {
     pub(super) pipeline: Pipeline,
     bell: Arc<AtomicUsize>,
     pub(super) env: SimEnv,
+    #[cfg_attr(not(shuttle), expect(dead_code, reason = "models write tables"))]
+    pub(super) names: Arc<DirSync>,
 }
 
 impl Rig {
@@ -56,8 +58,8 @@ impl Rig {
         let dir = std::path::Path::new("/db");
         env.create_dir(dir).unwrap();
         let next_number = Arc::new(std::sync::atomic::AtomicU64::new(1));
-        let own: Arc<dyn Env> = Arc::new(env.clone());
-        let pool = LogPool::start(own, dir, SEGMENT_BYTES, true, next_number).unwrap();
+        let names = Arc::new(DirSync::new(Arc::new(env.clone()), dir));
+        let pool = LogPool::start(Arc::clone(&names), SEGMENT_BYTES, true, next_number).unwrap();
         let log = pool.take(0).unwrap();
         log.write_opening(0, last_sequence).unwrap();
         let bell = Bell::default();
@@ -87,7 +89,7 @@ impl Rig {
             );
             pipeline.add_family(id, FamilyWriter::new(options, Arc::new(view), mem));
         }
-        Rig { pipeline, bell: rung, env }
+        Rig { pipeline, bell: rung, env, names }
     }
 
     fn put(&self, family: u32, key: &[u8], value_len: usize, o: WriteOptions) -> Result<u64> {

@@ -33,7 +33,7 @@ mod tests {
     use super::super::*;
     use crate::ErrorKind;
     use crate::commit::Single;
-    use crate::env::{Env, SimEnv};
+    use crate::env::{DirSync, Env, SimEnv};
     use crate::types::key::ValueType;
     use crate::version::super_version::{Graveyard, SuperVersion};
 
@@ -53,7 +53,8 @@ mod tests {
         let (env, dir) = (Arc::new(SimEnv::new()), Path::new("/db"));
         env.create_dir(dir).unwrap();
         let numbers = Arc::new(AtomicU64::new(1));
-        let pool = LogPool::start(env.clone(), dir, 64 << 10, true, numbers).unwrap();
+        let pool =
+            LogPool::start(Arc::new(DirSync::new(env, dir)), 64 << 10, true, numbers).unwrap();
         let log = pool.take(0).unwrap();
         log.write_opening(0, 0).unwrap();
         let pipeline = Pipeline::new(PipelineParts {

@@ -8,7 +8,7 @@ use super::{
     Haste, POPULATE_AHEAD, POPULATE_LOW, POPULATE_STEP, RELEASE_BEHIND, Retired, SPARE_AT, Shared,
 };
 use crate::error::{Error, Result};
-use crate::util::{priority, seeded};
+use crate::util::priority;
 use crate::wal::log_file_name;
 use crate::wal::writer::LogWriter;
 
@@ -33,10 +33,9 @@ impl Shared {
         };
         match haste {
             Haste::Awaited => self.populate(&log, POPULATE_STEP),
-            Haste::Spare => {
-                // Relaxed: hints.
-                let worth_it = self.synced.swap(false, Ordering::Relaxed);
-                let wanted = || worth_it && !self.hurry.load(Ordering::Relaxed);
+            Haste::Spare { synced } => {
+                // Relaxed: a hint.
+                let wanted = || synced && !self.hurry.load(Ordering::Relaxed);
                 let go_on = || {
                     // Nobody else's turn while somebody waits for this.
                     if wanted() {
@@ -55,38 +54,27 @@ impl Shared {
         Ok(Arc::new(log))
     }
 
-    /// Makes a log under the next number: a new file, or `from` renamed.
+    /// Makes a log under the next number: a new file, or `from` renamed. Its name is
+    /// not durable yet.
     fn create(&self, capacity: u64, from: Option<&Path>) -> Result<LogWriter> {
-        self.state.lock().check_sync()?;
+        self.names.check()?;
         // Relaxed: only uniqueness and order matter, which the atomicity gives.
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(log_file_name(number));
+        let (env, path) = (self.names.env(), self.names.dir().join(log_file_name(number)));
         if let Some(from) = from {
-            self.env.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
+            env.rename(from, &path).map_err(|e| Error::io("rename", from, e))?;
         }
-        let opened = self.env.open_wal(&path, capacity, self.mapped, from.is_some());
-        let created = opened.map_err(|e| Error::io("create", &path, e)).and_then(|file| {
-            if !seeded::bug("skip-log-dir-sync") {
-                self.sync_dir()?;
+        match env.open_wal(&path, capacity, self.mapped, from.is_some()) {
+            Ok(file) => {
+                self.names.note_made(number);
+                Ok(LogWriter::new(file, number, path))
             }
-            Ok(file)
-        });
-        match created {
-            Ok(file) => Ok(LogWriter::new(file, number, path)),
-            Err(error) => {
+            Err(source) => {
+                let error = Error::io("create", &path, source);
                 self.remove(Retired { path, log: None });
                 Err(error)
             }
         }
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        self.env.sync_dir(&self.dir).or_else(|source| {
-            let error = Arc::new(Error::io("sync", &self.dir, source));
-            let mut state = self.state.lock();
-            state.sync_failure.get_or_insert(error);
-            state.check_sync()
-        })
     }
 
     /// Populates the next `len` bytes of a log and sets the mark at which its
@@ -170,6 +158,6 @@ impl Shared {
     pub(super) fn remove(&self, retired: Retired) {
         // A file that stays is only space: recovery ignores it, and the next
         // open removes it.
-        let _ = self.env.remove(&retired.path);
+        let _ = self.names.env().remove(&retired.path);
     }
 }

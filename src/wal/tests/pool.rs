@@ -3,19 +3,25 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::env::DirSync;
 use crate::error::{ErrorKind, Result};
 use crate::wal::pool::LogPool;
 
 const SEGMENT: u64 = 64 << 10;
 
 fn start(env: &Arc<MemEnv>, segment: u64) -> LogPool {
-    let next = Arc::new(AtomicU64::new(1));
-    LogPool::start(env.clone(), Path::new("/db"), segment, true, next).unwrap()
+    start_at(env, segment, 1)
+}
+
+fn start_at(env: &Arc<MemEnv>, segment: u64, number: u64) -> LogPool {
+    let names = Arc::new(DirSync::new(env.clone(), Path::new("/db")));
+    LogPool::start(names, segment, true, Arc::new(AtomicU64::new(number))).unwrap()
 }
 
 fn take(env: &MemEnv, pool: &LogPool, min_payload: usize) -> Arc<LogWriter> {
     let log = pool.take(min_payload).unwrap();
-    assert!(env.is_durable(log.path()), "the name is not durable yet");
+    pool.ensure_name(&log).unwrap();
+    assert!(env.is_durable(log.path()), "the name is not durable");
     assert_eq!(log.end(), 0);
     assert_eq!(LogReader::new(&bytes_of(env, &log), log.number()).opening(), LogStart::Unused);
     log.write_opening(1, 0).unwrap();
@@ -114,7 +120,7 @@ fn what_waits_becomes_spares_and_stays_in_order() {
     // On a machine that has much to do, some were removed meanwhile.
     for _ in 2..names.len() {
         let log = pool.take(0).unwrap();
-        assert!(log.number() > last && env.is_durable(log.path()));
+        assert!(log.number() > last);
         last = log.number();
     }
     assert_eq!(env.calls(), calls, "all were ready, one in reserve");
@@ -224,15 +230,36 @@ fn a_failed_sync_of_the_directory_is_final() {
     let env = Arc::new(MemEnv::default());
     let pool = start(&env, SEGMENT);
     let log = take(&env, &pool, 10);
-    env.fail("sync_dir", true);
     use_quarter(&pool, &log);
+    let next = pool.take(10).unwrap();
+    env.fail("sync_dir", true);
+    assert_eq!(pool.ensure_name(&next).unwrap_err().kind(), ErrorKind::Poisoned);
     env.fail("sync_dir", false);
-    for _ in 0..2 {
-        let error = pool.take(10).unwrap_err();
+    for error in [pool.take(10), pool.take(10), pool.ensure_name(&next).map(|()| next)] {
+        let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned);
         assert_eq!(error.path(), Some(Path::new("/db")));
     }
-    assert_eq!(env.names(), [log_file_name(log.number())], "what failed is removed");
+    assert_eq!(pool.take_last().unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+#[test]
+fn names_are_made_durable_ahead_for_those_who_sync_only() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let log = pool.take(0).unwrap();
+    use_quarter(&pool, &log);
+    let next = pool.take(0).unwrap();
+    assert!(!env.is_durable(next.path()) && !env.is_durable(log.path()), "nobody asked");
+    pool.note_sync();
+    use_quarter(&pool, &next);
+    let last = pool.take(0).unwrap();
+    assert!(env.is_durable(last.path()), "those who sync will need it");
+    assert!(env.is_durable(next.path()) && env.is_durable(log.path()), "one sync covers all");
+    let calls = env.calls();
+    pool.ensure_name(&last).unwrap();
+    pool.ensure_name(&log).unwrap();
+    assert_eq!(env.calls(), calls);
 }
 
 #[test]
@@ -370,8 +397,7 @@ fn the_log_of_a_closed_database_is_gone_on_with() {
         assert_eq!(untouched_last(&changed, 2), None, "byte {at}");
     }
 
-    let next = Arc::new(AtomicU64::new(3));
-    let pool = LogPool::start(env.clone(), Path::new("/db"), SEGMENT, true, next).unwrap();
+    let pool = start_at(&env, SEGMENT, 3);
     let log = pool.adopt(2).unwrap();
     assert!(log.is_untouched_last());
     log_put(&log, 8, b"v");
