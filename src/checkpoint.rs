@@ -26,10 +26,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::commit::{LogPart, Pipeline};
 use crate::db::Core;
-use crate::env::{Env, FileLock};
+use crate::env::{DirSync, Env, FileLock};
 use crate::error::{Error, Result};
 use crate::util::seeded;
 use crate::util::span::span;
@@ -113,7 +114,8 @@ fn fill(core: &Core, moment: &Moment, dir: &Path) -> Result<()> {
         }
         copy_file(env, &log.path, &to, log.len)?;
     }
-    begin_manifest(env, dir, *number, state).map(drop)
+    let names = DirSync::new(Arc::clone(&core.context.env), dir);
+    begin_manifest(&names, *number, state).map(drop)
 }
 
 /// A second name for a finished file, or a copy where there can be none.

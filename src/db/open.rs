@@ -71,8 +71,10 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
     };
     let context = table_context(path, options);
     let versions = match versions {
-        None => VersionSet::create(Arc::clone(env), path)?,
-        Some(()) => VersionSet::recover(Arc::clone(env), path, &|meta| context.open_head(meta))?,
+        None => VersionSet::create(Arc::clone(&context.names))?,
+        Some(()) => {
+            VersionSet::recover(Arc::clone(&context.names), &|meta| context.open_head(meta))?
+        }
     };
     let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
     let parts = Opening { context, options, versions, unloaded, lock };
@@ -355,7 +357,7 @@ mod tests {
     fn family_identifiers_run_out_without_a_panic() {
         let (env, dir) = (Arc::new(SimEnv::new()), Path::new("/db"));
         env.create_dir(dir).unwrap();
-        let mut versions = VersionSet::create(env.clone(), dir).unwrap();
+        let mut versions = VersionSet::create(Arc::new(DirSync::new(env.clone(), dir))).unwrap();
         let next_family = Some(FAMILIES_MAX - 1);
         versions.log_and_apply(VersionEdit { next_family, ..VersionEdit::default() }).unwrap();
         drop(versions);

@@ -97,7 +97,8 @@ fn mark(env: &dyn Env, dir: &Path) -> Option<(u64, u64)> {
 fn read(path: &Path, options: &Options) -> Result<Option<State>> {
     let env = &options.env;
     let mut context = table_context(path, options);
-    let versions = VersionSet::recover(Arc::clone(env), path, &|meta| context.open_head(meta))?;
+    let names = Arc::clone(&context.names);
+    let versions = VersionSet::recover(names, &|meta| context.open_head(meta))?;
     let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
     context.next_file = versions.file_numbers();
     let first = versions.log_number();

@@ -9,14 +9,17 @@
 //! 1. A number is [noted](DirSync::note_made) once the name exists and before
 //!    anybody can write to the file; a sync covers what was noted before it began.
 //! 2. A failed sync is final, for all names: it may have been the one that covered
-//!    somebody else's, and no later sync can tell.
+//!    somebody else's, and no later sync can tell. So there is one at a time, and
+//!    all syncs of the directory of an open database are made here.
 //!
-//! The lock is innermost, and not held during a sync.
+//! Lock order: `turn`, which is held during a sync, then `state`, which is not.
 
+use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Env;
 use crate::error::{Error, Result};
@@ -27,6 +30,8 @@ use crate::util::seeded;
 pub(crate) struct DirSync {
     env: Arc<dyn Env>,
     dir: PathBuf,
+    /// Held by the one who syncs.
+    turn: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -46,7 +51,7 @@ impl State {
 
 impl DirSync {
     pub(crate) fn new(env: Arc<dyn Env>, dir: &Path) -> DirSync {
-        DirSync { env, dir: dir.into(), state: Mutex::default() }
+        DirSync { env, dir: dir.into(), turn: Mutex::default(), state: Mutex::default() }
     }
 
     pub(crate) fn env(&self) -> &Arc<dyn Env> {
@@ -67,42 +72,74 @@ impl DirSync {
         self.state.lock().unsynced.push(number);
     }
 
-    /// Makes every name durable that was made before.
+    /// Makes every name durable that was made before. `Io` for the one whose sync
+    /// fails, `Poisoned` from then on.
     pub(crate) fn sync(&self) -> Result<()> {
-        let covered = {
-            let state = self.state.lock();
-            state.check()?;
-            state.unsynced.clone()
-        };
-        let synced = self.env.sync_dir(&self.dir);
-        let mut state = self.state.lock();
-        match synced {
-            Ok(()) => state.unsynced.retain(|number| !covered.contains(number)),
-            Err(source) => {
-                let error = Error::io("sync directory", &self.dir, source);
-                state.failure.get_or_insert_with(|| Arc::new(error));
-            }
-        }
-        // Not only of this one: while it was under way, another may have failed.
-        state.check()
+        self.sync_if(|_| true)
     }
 
     /// Makes the name of log `number` durable if it is not yet.
     pub(crate) fn ensure(&self, number: u64) -> Result<()> {
-        let is_due = {
-            let state = self.state.lock();
-            state.check()?;
-            state.unsynced.contains(&number)
+        self.sync_if(|state| state.unsynced.contains(&number) && !seeded::bug("skip-log-dir-sync"))
+    }
+
+    fn sync_if(&self, is_due: impl Fn(&State) -> bool) -> Result<()> {
+        // First without waiting for a sync that may be under way.
+        if !is_due(&*self.checked()?) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock();
+        let covered = match self.checked()? {
+            state if is_due(&state) => state.unsynced.clone(),
+            // By the one that was under way.
+            _ => return Ok(()),
         };
-        if is_due && !seeded::bug("skip-log-dir-sync") { self.sync() } else { Ok(()) }
+        let unfinished = Unfinished(self);
+        let synced = self.env.sync_dir(&self.dir);
+        mem::forget(unfinished);
+        match synced {
+            Ok(()) => self.state.lock().unsynced.retain(|number| !covered.contains(number)),
+            Err(source) => {
+                let told = io::Error::new(source.kind(), source.to_string());
+                self.fail(source);
+                return Err(Error::io("sync directory", &self.dir, told));
+            }
+        }
+        Ok(())
+    }
+
+    fn checked(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        state.check().map(|()| state)
+    }
+
+    #[cold]
+    fn fail(&self, source: io::Error) {
+        let error = Error::io("sync directory", &self.dir, source);
+        self.state.lock().failure.get_or_insert_with(|| Arc::new(error));
+    }
+}
+
+/// Stands for a sync that is under way; forgotten when it has returned.
+struct Unfinished<'a>(&'a DirSync);
+
+impl Drop for Unfinished<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.fail(io::Error::other("a sync ended in the middle"));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
     use crate::ErrorKind;
-    use crate::env::{Call, Fault, FaultEnv, FaultPlan, SimEnv};
+    use crate::env::{
+        Call, Fault, FaultEnv, FaultPlan, FileLock, Region, SimEnv, WalFile, WritableFile,
+    };
 
     fn dir_sync(env: &FaultEnv<SimEnv>) -> DirSync {
         env.create_dir("/db".as_ref()).unwrap();
@@ -133,18 +170,116 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_final_for_every_name() {
-        for fault in [Fault::Io, Fault::IoAfter] {
+        for fault in [Fault::Io, Fault::IoAfter, Fault::Panic] {
             let env = FaultEnv::new(SimEnv::new());
             let names = dir_sync(&env);
             names.note_made(3);
             env.plant(FaultPlan::new(fault).on(Call::SyncDir));
-            let errors = [names.ensure(3), names.ensure(3), names.ensure(2), names.sync()];
-            for error in errors.into_iter().chain([names.check()]) {
+            let first = thread::scope(|scope| scope.spawn(|| names.ensure(3)).join());
+            match first {
+                Ok(error) => assert_eq!(error.unwrap_err().kind(), ErrorKind::Io),
+                Err(_) => assert_eq!(fault, Fault::Panic),
+            }
+            for error in [names.ensure(3), names.ensure(2), names.sync(), names.check()] {
                 let error = error.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Poisoned);
                 assert_eq!(error.path(), Some(Path::new("/db")));
             }
             assert_eq!(syncs(&env), 1, "nobody tries again");
+        }
+    }
+
+    /// Waits in each sync until it is told to go on, and how to end.
+    #[derive(Debug)]
+    struct Gate {
+        began: mpsc::Sender<()>,
+        end: Mutex<mpsc::Receiver<io::Result<()>>>,
+    }
+
+    impl Env for Gate {
+        fn sync_dir(&self, _: &Path) -> io::Result<()> {
+            self.began.send(()).unwrap();
+            self.end.lock().recv().unwrap()
+        }
+        fn create_dir(&self, _: &Path) -> io::Result<()> {
+            unreachable!()
+        }
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            unreachable!()
+        }
+        fn exists(&self, _: &Path) -> io::Result<bool> {
+            unreachable!()
+        }
+        fn file_len(&self, _: &Path) -> io::Result<u64> {
+            unreachable!()
+        }
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            unreachable!()
+        }
+        unsafe fn map(&self, _: &Path) -> io::Result<Region> {
+            unreachable!()
+        }
+        fn create(&self, _: &Path, _: bool) -> io::Result<Box<dyn WritableFile>> {
+            unreachable!()
+        }
+        fn open_wal(&self, _: &Path, _: u64, _: bool, _: bool) -> io::Result<Arc<WalFile>> {
+            unreachable!()
+        }
+        fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+            unreachable!()
+        }
+        fn remove(&self, _: &Path) -> io::Result<()> {
+            unreachable!()
+        }
+        fn hard_link(&self, _: &Path, _: &Path) -> io::Result<()> {
+            unreachable!()
+        }
+        fn lock(&self, _: &Path) -> io::Result<Box<dyn FileLock>> {
+            unreachable!()
+        }
+    }
+
+    fn gated() -> (DirSync, mpsc::Receiver<()>, mpsc::Sender<io::Result<()>>) {
+        let (began, begins) = mpsc::channel();
+        let (ends, end) = mpsc::channel();
+        let gate = Gate { began, end: Mutex::new(end) };
+        (DirSync::new(Arc::new(gate), "/db".as_ref()), begins, ends)
+    }
+
+    #[test]
+    fn a_sync_covers_no_name_that_was_made_while_it_went_on() {
+        let (names, begins, ends) = gated();
+        names.note_made(3);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| names.ensure(3));
+            begins.recv().unwrap();
+            names.note_made(4);
+            ends.send(Ok(())).unwrap();
+            first.join().unwrap().unwrap();
+            names.ensure(3).unwrap();
+            let second = scope.spawn(|| names.ensure(4));
+            begins.recv().unwrap();
+            ends.send(Ok(())).unwrap();
+            second.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_sync_shares_its_end() {
+        for failed in [false, true] {
+            let (names, begins, ends) = gated();
+            names.note_made(3);
+            thread::scope(|scope| {
+                let first = scope.spawn(|| names.sync());
+                begins.recv().unwrap();
+                let second = scope.spawn(|| names.ensure(3));
+                let end = if failed { Err(io::Error::other("planted")) } else { Ok(()) };
+                ends.send(end).unwrap();
+                assert_eq!(first.join().unwrap().is_err(), failed);
+                // A sync of its own would wait without end.
+                let second = second.join().unwrap();
+                assert_eq!(second.err().map(|e| e.kind()), failed.then_some(ErrorKind::Poisoned));
+            });
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Log files on the operating system's file system.
 //!
-//! 1. When `open` returns, every byte up to the capacity is allocated and the
-//!    file's metadata is durable. So a store into the mapping cannot meet a full
-//!    disk, which would be a SIGBUS. (Not so on copy-on-write file systems,
-//!    which allocate again for every write: there a full disk may show as a
-//!    failed sync, or as a SIGBUS in a mapped log.)
+//! 1. When `open` returns, every byte up to the capacity is allocated. So a store
+//!    into the mapping cannot meet a full disk, which would be a SIGBUS. (Not so on
+//!    copy-on-write file systems, which allocate again for every write: there a full
+//!    disk may show as a failed sync, or as a SIGBUS in a mapped log.) The file's
+//!    length and extents are durable with its first sync, as what it holds is.
 //! 2. What has been written once is overwritten in place, and an `fdatasync`
 //!    commits no metadata: it is one write of the dirty pages. A new file has
 //!    that only in front, so that opening a database does not wait for a whole
@@ -70,35 +70,37 @@ pub(super) fn open_wal(
         }
     };
     // Then invariant 1 holds since the file was made, by this function.
-    let is_settled = old_len >= capacity && is_allocated(&file, old_len)?;
-    let written = match is_settled {
-        true => old_len,
+    let is_settled = old_len >= capacity && has_no_holes(&file, old_len)?;
+    let (written, is_allocated) = match is_settled {
+        true => (old_len, true),
         false => allocate(&file, old_len, capacity).inspect_err(|_| abandon())?,
     };
     let mapping = if mapped { map(&file, len)? } else { None };
-    if !is_settled || mapping.is_none() {
+    if !is_allocated || mapping.is_none() {
         retry_on_intr(|| fsync(&file)).inspect_err(|_| abandon())?;
     }
     let backend = Box::new(PosixWal { file, written, capacity });
     Ok(Arc::new(WalFile::with_mapping(backend, mapping, capacity)))
 }
 
-/// Allocates all of a file of `old_len` bytes, and returns how far it is taken
-/// for written; to be synced.
-fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<u64> {
+/// Allocates all of a file of `old_len` bytes. Returns how far it is taken for
+/// written, and whether that is all: otherwise a sync has to allocate what was
+/// written.
+fn allocate(file: &OwnedFd, old_len: u64, capacity: u64) -> io::Result<(u64, bool)> {
     check_size_limit(capacity)?;
-    let written = match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
-        Ok(()) => FRONT_LEN.min(capacity).max(old_len),
-        // Without support zeros allocate.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => capacity,
-        Err(e) => return Err(e.into()),
-    };
+    let (written, is_allocated) =
+        match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
+            Ok(()) => (FRONT_LEN.min(capacity).max(old_len), true),
+            // Without support zeros allocate.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => (capacity, false),
+            Err(e) => return Err(e.into()),
+        };
     write_zeros(file, old_len, written)?;
-    Ok(written)
+    Ok((written, is_allocated))
 }
 
 /// Whether a file of `len` bytes has no holes, as far as can be told.
-fn is_allocated(file: &OwnedFd, len: u64) -> io::Result<bool> {
+fn has_no_holes(file: &OwnedFd, len: u64) -> io::Result<bool> {
     /// Of the figure that `stat` gives, wherever it is run.
     const BLOCK_LEN: u64 = 512;
     Ok((rustix::fs::fstat(file)?.st_blocks as u64).saturating_mul(BLOCK_LEN) >= len)

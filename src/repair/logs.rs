@@ -13,6 +13,7 @@ use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key,
 use crate::version::FileMeta;
 use crate::version::edit::FAMILIES_MAX;
 use crate::version::filename::{self, FileKind};
+use crate::wal::format::first_tag;
 use crate::wal::reader::{LogReader, LogStart, Logged, LoggedBatch};
 
 /// Tables made of logged writes, by family, the oldest writes first.
@@ -103,6 +104,7 @@ impl Repair {
             LogStart::Opened(opening) => {
                 found.last_sequence = found.last_sequence.max(opening.last_sequence);
             }
+            LogStart::Unused if is_recycled(&bytes, number) => return Ok(()),
             LogStart::Unused => {}
             LogStart::Bad(damage) => {
                 let at = reader.offset();
@@ -214,6 +216,15 @@ impl Repair {
         found.tables.entry(family).or_default().extend(file);
         Ok(())
     }
+}
+
+/// Whether the file begins as a later log: it was recycled, and a power cut took
+/// the new name. Then what it was before had long been in tables.
+fn is_recycled(bytes: &[u8], number: u64) -> bool {
+    first_tag(bytes).is_some_and(|tag| {
+        tag > number as u32
+            && matches!(LogReader::new(bytes, tag.into()).opening(), LogStart::Opened(_))
+    })
 }
 
 fn log_name(number: u64) -> String {

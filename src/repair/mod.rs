@@ -231,9 +231,9 @@ impl Repair {
             env.sync_dir(&lost).map_err(|e| io("sync", &lost, e))?;
         }
         // The tables are synced; their names must be durable as well.
-        env.sync_dir(&dir).map_err(|e| io("sync", &dir, e))?;
-        let numbers = Arc::clone(&self.context.next_file);
-        VersionSet::rebuild(Arc::clone(&env), &dir, numbers, edit)?;
+        let names = &self.context.names;
+        names.sync()?;
+        VersionSet::rebuild(Arc::clone(names), Arc::clone(&self.context.next_file), edit)?;
         for name in &self.aside {
             let path = dir.join(name);
             // CURRENT is a new file by now; what else is left here is in `lost/`
@@ -242,7 +242,7 @@ impl Repair {
                 let _ = env.remove(&path);
             }
         }
-        env.sync_dir(&dir).map_err(|e| io("sync", &dir, e))
+        names.sync()
     }
 
     /// Gives a file another name in `lost/`, or a copy there where the file

@@ -5,10 +5,11 @@ use super::*;
 use crate::batch::encode_header;
 use crate::config::{ColumnFamilyOptions, Compression};
 use crate::db::Db;
-use crate::env::{Call, Fault, FaultEnv, FaultPlan, SimEnv};
+use crate::env::{Call, DirSync, Fault, FaultEnv, FaultPlan, SimEnv};
 use crate::sstable::{Origin, TableBuilder, TableOptions};
 use crate::types::key::{InternalKeyRef, SEQUENCE_MAX, SeqType, ValueType};
 use crate::version::edit::FAMILIES_MAX;
+use crate::wal::Opening;
 use crate::wal::format::encode_record;
 use crate::wal::reader::{LogReader, LogStart, Logged};
 
@@ -286,7 +287,42 @@ fn what_could_not_be_read_again_does_not_come_in_force() {
         ..VersionEdit::default()
     };
     let numbers = Arc::new(AtomicU64::new(100));
-    let refused = VersionSet::rebuild(Arc::new(env.clone()), dir(), numbers, edit).unwrap_err();
+    let refused =
+        VersionSet::rebuild(Arc::new(DirSync::new(Arc::new(env.clone()), dir())), numbers, edit)
+            .unwrap_err();
     assert!(refused.to_string().contains("column family identifier"), "{refused}");
     assert_eq!(env.read(&dir().join("CURRENT")).unwrap(), before);
+}
+
+#[test]
+fn what_a_recycled_log_was_before_its_lost_rename_stays_away() {
+    for tag in [90, 0] {
+        let env = SimEnv::new();
+        let db = Db::open(DIR, &options(env.clone())).unwrap();
+        db.put("key", "old").unwrap();
+        db.flush().unwrap();
+        db.put("other", "new").unwrap();
+        drop(db);
+        let numbers = names(&env, ".log").into_iter().filter_map(|name| db::file_number(&name));
+        let number = numbers.min().expect("a log") - 1;
+        // In front what log 90 began with, behind what was there before.
+        let mut bytes = vec![0; 64 << 10];
+        let mut front = Vec::new();
+        encode_record(&mut front, 0, tag, &Opening { previous_log: 89, last_sequence: 9 }.encode());
+        let entry = [&[ValueType::Put as u8], &b"\x03key\x05stale"[..]].concat();
+        let mut behind = Vec::new();
+        let payload = [&encode_header(90, 1), &entry[..]].concat();
+        encode_record(&mut behind, 32 << 10, number as u32, &payload);
+        bytes[..front.len()].copy_from_slice(&front);
+        bytes[32 << 10..][..behind.len()].copy_from_slice(&behind);
+        overwrite(&env, &filename::log_path(dir(), number), &bytes);
+        // Without a manifest every log counts.
+        let gone = env.list(dir()).unwrap().into_iter().filter(|name| name.starts_with("MANIFEST"));
+        gone.for_each(|name| env.remove(&dir().join(name)).unwrap());
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        let is_lost = report.lost.iter().any(|part| part.reason.contains("hole"));
+        assert_eq!(is_lost, tag < 90, "an older tag proves nothing: {report}");
+        let expected: &[u8] = if tag == 90 { b"old" } else { b"stale" };
+        assert_eq!(value(&reopen(&env), "default", "key").unwrap(), expected);
+    }
 }

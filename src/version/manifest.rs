@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::edit::{FORMAT_VERSION, VersionEdit};
 use super::filename::{self, FileKind};
-use crate::env::{Env, WritableFile};
+use crate::env::{DirSync, Env, WritableFile};
 use crate::error::{Error, Result};
 use crate::wal::format::{
     self, BLOCK_LEN, FragmentType, HEADER_LEN, Record, RecordReader, encode_record,
@@ -148,7 +148,8 @@ fn fragment_at(bytes: &[u8], at: usize, number: u32) -> Option<(FragmentType, bo
 
 /// Makes `CURRENT` name manifest `number`, which must be synced and have a
 /// durable name. After an error it names that one or the one before.
-pub(crate) fn write_current(env: &dyn Env, dir: &Path, number: u64) -> Result<()> {
+pub(crate) fn write_current(names: &DirSync, number: u64) -> Result<()> {
+    let (env, dir) = (names.env(), names.dir());
     let temp = filename::temp_path(dir, number);
     let current = filename::current_path(dir);
     let content = format!("{}\n", filename::manifest_name(number));
@@ -156,7 +157,7 @@ pub(crate) fn write_current(env: &dyn Env, dir: &Path, number: u64) -> Result<()
     file.append(content.as_bytes()).map_err(|e| Error::io("write", &temp, e))?;
     file.finish().map_err(|e| Error::io("sync", &temp, e))?;
     env.rename(&temp, &current).map_err(|e| Error::io("rename", &temp, e))?;
-    env.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
+    names.sync()
 }
 
 /// The number of the manifest that `CURRENT` names.

@@ -22,7 +22,7 @@ pub(crate) mod state;
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +31,7 @@ use super::edit::{COMPARATOR, FORMAT_VERSION, VersionEdit};
 use super::filename;
 use super::manifest::{ManifestWriter, read_current, read_manifest, write_current};
 use super::version::{FileMeta, Version};
-use crate::env::Env;
+use crate::env::{DirSync, Env};
 use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
 use crate::util::seeded;
@@ -56,8 +56,7 @@ struct LiveManifest {
 /// The versions of all families and the manifest that records them.
 #[derive(Debug)]
 pub(crate) struct VersionSet {
-    env: Arc<dyn Env>,
-    dir: PathBuf,
+    names: Arc<DirSync>,
     state: State,
     /// `None` until the first edit after recovery.
     manifest: Option<LiveManifest>,
@@ -68,12 +67,11 @@ pub(crate) struct VersionSet {
 }
 
 impl VersionSet {
-    /// Makes a new, empty database in `dir`, which exists, is locked by the
-    /// caller and whose own name the caller makes durable.
-    pub(crate) fn create(env: Arc<dyn Env>, dir: &Path) -> Result<VersionSet> {
+    /// Makes a new, empty database in the directory of `names`, which exists, is
+    /// locked by the caller and whose own name the caller makes durable.
+    pub(crate) fn create(names: Arc<DirSync>) -> Result<VersionSet> {
         let mut set = VersionSet {
-            env,
-            dir: dir.into(),
+            names,
             state: State::new_database(),
             manifest: None,
             manifest_number: 0,
@@ -86,12 +84,11 @@ impl VersionSet {
         Ok(set)
     }
 
-    /// Makes the database in `dir`, whose tables are there and durable, the one
-    /// that `edit` describes in whole, whatever was there before. Until `CURRENT`
+    /// Makes the database there, whose tables are there and durable, the one that
+    /// `edit` describes in whole, whatever was there before. Until `CURRENT`
     /// names the new manifest, nothing has changed.
     pub(crate) fn rebuild(
-        env: Arc<dyn Env>,
-        dir: &Path,
+        names: Arc<DirSync>,
         file_numbers: Arc<AtomicU64>,
         mut edit: VersionEdit,
     ) -> Result<VersionSet> {
@@ -112,10 +109,10 @@ impl VersionSet {
         // read must not get as far as `CURRENT`.
         let state = replayed(&edit).and_then(|(state, _)| read_again(&state).map(|_| state));
         let state = state
-            .map_err(|what| Error::corruption(dir, 0, format!("cannot be repaired: {what}")))?;
+            .map_err(|what| format!("cannot be repaired: {what}"))
+            .map_err(|what| Error::corruption(names.dir(), 0, what))?;
         let mut set = VersionSet {
-            env,
-            dir: dir.into(),
+            names,
             state,
             manifest: None,
             manifest_number: 0,
@@ -128,33 +125,28 @@ impl VersionSet {
         Ok(set)
     }
 
-    /// Reads the state of the database in `dir` and opens its tables. Writes
-    /// nothing.
-    pub(crate) fn recover(
-        env: Arc<dyn Env>,
-        dir: &Path,
-        open_table: &OpenTable<'_>,
-    ) -> Result<VersionSet> {
-        let set = VersionSet::load(env, dir)?;
+    /// Reads the state of the database there and opens its tables. Writes nothing.
+    pub(crate) fn recover(names: Arc<DirSync>, open_table: &OpenTable<'_>) -> Result<VersionSet> {
+        let set = VersionSet::load(names)?;
         let files: Vec<&Arc<FileMeta>> = set.all_files().map(|(_, file)| file).collect();
         opening::open_tables(&files, open_table)?;
         Ok(set)
     }
 
     /// [`recover`](Self::recover) up to opening the tables, which are there.
-    fn load(env: Arc<dyn Env>, dir: &Path) -> Result<VersionSet> {
-        let manifest_number = read_current(&*env, dir)?;
-        let (state, next_file_number) = replay(&*env, dir, manifest_number)?;
+    fn load(names: Arc<DirSync>) -> Result<VersionSet> {
+        let (env, dir) = (&**names.env(), names.dir());
+        let manifest_number = read_current(env, dir)?;
+        let (state, next_file_number) = replay(env, dir, manifest_number)?;
         let set = VersionSet {
-            env,
-            dir: dir.into(),
+            names: Arc::clone(&names),
             state,
             manifest: None,
             manifest_number,
             next_file_number: Arc::new(AtomicU64::new(next_file_number)),
             failed: None,
         };
-        set.all_files().try_for_each(|(_, file)| check_table_file(&*set.env, dir, file))?;
+        set.all_files().try_for_each(|(_, file)| check_table_file(env, dir, file))?;
         Ok(set)
     }
 
@@ -235,7 +227,7 @@ impl VersionSet {
         self.manifest = Some(live);
         // Nothing names the old manifest any more; if it cannot be removed now,
         // the next open finds and removes it.
-        let _ = self.env.remove(&filename::manifest_path(&self.dir, old));
+        let _ = self.names.env().remove(&filename::manifest_path(self.names.dir(), old));
         Ok(())
     }
 
@@ -243,7 +235,7 @@ impl VersionSet {
     fn start_manifest(&self, state: &State) -> Result<LiveManifest> {
         let number = self.new_file_number();
         let edit = state.snapshot(self.peek_file_number());
-        let writer = begin_manifest(&*self.env, &self.dir, number, &edit)?;
+        let writer = begin_manifest(&self.names, number, &edit)?;
         Ok(LiveManifest { snapshot_len: writer.len(), writer })
     }
 
@@ -345,21 +337,20 @@ impl LiveManifest {
 }
 
 /// Writes a manifest that begins with `edit`, and makes `CURRENT` name it. The
-/// names of all files in `dir` are durable then.
+/// names of all files beside it are durable then.
 pub(crate) fn begin_manifest(
-    env: &dyn Env,
-    dir: &Path,
+    names: &DirSync,
     number: u64,
     edit: &VersionEdit,
 ) -> Result<ManifestWriter> {
-    let mut writer = ManifestWriter::create(env, dir, number)?;
+    let mut writer = ManifestWriter::create(&**names.env(), names.dir(), number)?;
     writer.append(edit)?;
     if seeded::bug("current-before-manifest") {
-        write_current(env, dir, number)?;
+        write_current(names, number)?;
     }
     writer.sync()?;
-    env.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-    write_current(env, dir, number)?;
+    names.sync()?;
+    write_current(names, number)?;
     Ok(writer)
 }
 

@@ -148,6 +148,12 @@ pub(crate) fn seal(fragment: &mut [u8], kind: FragmentType, log_number: u32) {
     fragment[..4].copy_from_slice(&stored.to_le_bytes());
 }
 
+/// The low half of the log's number that the first fragment states, if any.
+pub(crate) fn first_tag(bytes: &[u8]) -> Option<u32> {
+    let tag = bytes.get(7..HEADER_LEN)?.first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*tag))
+}
+
 /// Appends a whole record to `out`, whose end is file offset `offset`.
 pub(crate) fn encode_record(out: &mut Vec<u8>, offset: u64, log_number: u32, payload: &[u8]) {
     let mut rest = payload;

@@ -134,6 +134,8 @@ struct State {
     current: Option<Arc<LogWriter>>,
     /// The log that was in use before, whose memory the thread gives back.
     left: Option<Left>,
+    /// The last spare of those who sync, its name not yet durable.
+    unnamed: Option<u64>,
     /// Others than logs have memory to be prepared, as writes come in.
     want_progress: bool,
     want_populate: bool,
@@ -382,7 +384,11 @@ impl State {
     }
 
     fn has_work(&self) -> bool {
-        self.want_spare || self.want_populate || self.want_progress || !self.returned.is_empty()
+        self.want_spare
+            || self.want_populate
+            || self.want_progress
+            || self.unnamed.is_some()
+            || !self.returned.is_empty()
     }
 }
 
@@ -398,6 +404,8 @@ enum Haste {
 /// One piece of the thread's work.
 enum Job {
     Spare,
+    /// Makes the name of this log durable, and those of all before it.
+    Name(u64),
     /// Of the log in use, and of the one before it.
     Populate(Option<Arc<LogWriter>>, Option<Arc<LogWriter>>),
     Progress,
@@ -460,6 +468,8 @@ impl Shared {
                     self.progress.get().into_iter().for_each(|progress| (progress.0)())
                 }
                 Job::Spare => self.prepare_spare(),
+                // A failure is kept where everybody looks for it.
+                Job::Name(number) => drop(self.names.ensure(number)),
                 Job::Sort(returned) => returned.into_iter().for_each(|r| self.sort(r)),
                 Job::Remove(unused) => self.remove(unused),
             }
@@ -499,6 +509,10 @@ impl Shared {
                 self.hurry.store(false, Ordering::Relaxed);
                 return Some(Job::Spare);
             }
+            // Once for all spares.
+            if let Some(number) = state.unnamed.take() {
+                return Some(Job::Name(number));
+            }
             state.busy = false;
             self.done.notify_all();
             if state.is_at_rest() {
@@ -521,12 +535,12 @@ impl Shared {
         // Relaxed: a hint.
         let synced = self.synced.swap(false, Ordering::Relaxed);
         let prepared = self.prepare(self.segment_bytes, Haste::Spare { synced });
-        let number = prepared.as_ref().ok().map(|log| log.number());
         let mut state = self.state.lock();
         state.preparing = false;
         match prepared {
             Ok(log) if log.number() > state.last_taken => {
                 state.failure = None;
+                state.unnamed = synced.then_some(log.number()).or(state.unnamed);
                 state.spares.push_back(log);
             }
             Ok(log) => {
@@ -541,11 +555,5 @@ impl Shared {
             }
         }
         self.done.notify_all();
-        drop(state);
-        // They can have the log already, and will need its name.
-        if let Some(number) = number.filter(|_| synced) {
-            // A failure is kept where everybody looks for it.
-            let _ = self.names.ensure(number);
-        }
     }
 }

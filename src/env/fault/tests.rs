@@ -58,7 +58,7 @@ fn a_log_lies_about_its_syncs_after_one_that_failed() {
     assert!(log.sync().is_err());
     assert!(log.sync().is_ok());
     let durable = env.inner().crash_clean();
-    assert_eq!(durable.read(Path::new("/log")).unwrap()[..3], [0; 3]);
+    assert!(!durable.read(Path::new("/log")).unwrap().starts_with(b"log"));
     assert_eq!(env.read(Path::new("/log")).unwrap()[..3], *b"log");
 }
 

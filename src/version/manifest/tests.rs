@@ -4,6 +4,7 @@ use super::*;
 use crate::version::edit::FamilyEdit;
 use crate::version::test_env::TestEnv;
 use std::ops::Range;
+use std::sync::Arc;
 
 const DIR: &str = "/db";
 const NUMBER: u64 = 7;
@@ -118,10 +119,14 @@ fn a_newer_format_is_named() {
     assert!(matches!(err, Error::UnsupportedFormat { found: 9, supported: 1, .. }), "{err}");
 }
 
+fn names(env: &TestEnv) -> DirSync {
+    DirSync::new(Arc::new(env.clone()), Path::new(DIR))
+}
+
 #[test]
 fn current_is_switched_by_rename() {
     let env = TestEnv::default();
-    write_current(&env, Path::new(DIR), 7).unwrap();
+    write_current(&names(&env), 7).unwrap();
     let calls = env.take_calls();
     assert_eq!(
         calls,
@@ -137,7 +142,7 @@ fn current_is_switched_by_rename() {
     // Whatever call fails, CURRENT names the one or the other.
     for n in 0..calls.len() {
         env.fail_after(Some(n));
-        assert!(write_current(&env, Path::new(DIR), 8).is_err());
+        assert!(write_current(&names(&env), 8).is_err());
         let expected = if n < 4 { 7 } else { 8 };
         assert_eq!(read_current(&env, Path::new(DIR)).unwrap(), expected);
     }
@@ -158,11 +163,11 @@ fn a_directory_without_current_is_no_database() {
 #[expect(clippy::disallowed_types, reason = "the test's own directory")]
 fn a_current_of_any_length_costs_no_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let env = crate::env::PosixEnv::new();
-    write_current(&env, dir.path(), 7).unwrap();
+    let env = Arc::new(crate::env::PosixEnv::new());
+    write_current(&DirSync::new(env.clone(), dir.path()), 7).unwrap();
     let file = std::fs::File::options().write(true).open(dir.path().join("CURRENT")).unwrap();
     // Sparse: more than there is memory, at no price.
     file.set_len(1 << 40).unwrap();
-    let error = read_current(&env, dir.path()).unwrap_err();
+    let error = read_current(&*env, dir.path()).unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{error}");
 }

@@ -14,12 +14,16 @@ fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
+fn names(env: &TestEnv) -> Arc<DirSync> {
+    Arc::new(DirSync::new(Arc::new(env.clone()), dir()))
+}
+
 fn create(env: &TestEnv) -> VersionSet {
-    VersionSet::create(Arc::new(env.clone()), dir()).unwrap()
+    VersionSet::create(names(env)).unwrap()
 }
 
 fn recover(env: &TestEnv) -> Result<VersionSet> {
-    VersionSet::load(Arc::new(env.clone()), dir())
+    VersionSet::load(names(env))
 }
 
 /// A table of 10 bytes, on "disk", with one key.
@@ -264,10 +268,10 @@ fn a_table_that_does_not_open_stops_recovery() {
     let env = TestEnv::default();
     let open = |file: &FileMeta| Err(Error::corruption("t", file.number, "damaged"));
     let mut set = create(&env);
-    assert!(VersionSet::recover(Arc::new(env.clone()), dir(), &open).is_ok(), "no tables");
+    assert!(VersionSet::recover(names(&env), &open).is_ok(), "no tables");
     let file = table(&env, set.new_file_number(), "k");
     set.log_and_apply(add(0, 0, &file)).unwrap();
-    let err = VersionSet::recover(Arc::new(env), dir(), &open).unwrap_err();
+    let err = VersionSet::recover(names(&env), &open).unwrap_err();
     assert!(matches!(err, Error::Corruption { offset, .. } if offset == file.number));
 }
 
@@ -296,7 +300,7 @@ fn a_manifest_that_makes_no_sense_is_corruption() {
     for script in scripts {
         let mut writer = ManifestWriter::create(&env, dir(), 1).unwrap();
         script.iter().for_each(|e| writer.append(e).unwrap());
-        write_current(&env, dir(), 1).unwrap();
+        write_current(&names(&env), 1).unwrap();
         assert_eq!(recover(&env).unwrap_err().kind(), ErrorKind::Corruption, "{script:?}");
     }
 }

@@ -233,7 +233,7 @@ fn a_failed_sync_of_the_directory_is_final() {
     use_quarter(&pool, &log);
     let next = pool.take(10).unwrap();
     env.fail("sync_dir", true);
-    assert_eq!(pool.ensure_name(&next).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(pool.ensure_name(&next).unwrap_err().kind(), ErrorKind::Io);
     env.fail("sync_dir", false);
     for error in [pool.take(10), pool.take(10), pool.ensure_name(&next).map(|()| next)] {
         let error = error.unwrap_err();
@@ -241,6 +241,19 @@ fn a_failed_sync_of_the_directory_is_final() {
         assert_eq!(error.path(), Some(Path::new("/db")));
     }
     assert_eq!(pool.take_last().unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+#[test]
+fn a_failed_sync_ahead_is_final() {
+    let env = Arc::new(MemEnv::default());
+    let pool = start(&env, SEGMENT);
+    let log = take(&env, &pool, 10);
+    pool.note_sync();
+    env.fail("sync_dir", true);
+    use_quarter(&pool, &log);
+    env.fail("sync_dir", false);
+    assert_eq!(pool.ensure_name(&log).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(pool.take(10).unwrap_err().kind(), ErrorKind::Poisoned);
 }
 
 #[test]
