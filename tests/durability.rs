@@ -583,3 +583,25 @@ fn what_follows_unlogged_writes_and_an_orderly_end_is_found() {
         db.close().unwrap();
     }
 }
+
+/// The sync of a directory can take half a second: who does not sync must not wait
+/// for one, and who does may rely on the names of all logs so far.
+#[test]
+fn the_names_of_logs_are_durable_for_those_who_sync() {
+    let env = FaultEnv::new(SimEnv::new());
+    let small = Options::default().wal_segment_bytes(64 << 10).env(Arc::new(env.clone()));
+    let db = Db::open(PATH, &small).unwrap();
+    env.record();
+    for n in 0..600_u64 {
+        db.put(n.to_be_bytes(), [7; 1000]).unwrap();
+    }
+    let count = |call| env.recorded().iter().filter(|(c, _)| *c == call).count();
+    assert!(count(Call::OpenWal) >= 9, "that is nine logs");
+    assert_eq!((count(Call::SyncDir), count(Call::WalSync)), (0, 0));
+    let lost = env.inner().crash_clean();
+    assert_eq!(Db::open(PATH, &options(&lost)).unwrap().iter().count(), 0);
+    db.put_opt("key", "value", &WriteOptions::default().sync(true)).unwrap();
+    assert!(count(Call::SyncDir) >= 1);
+    let kept = env.inner().crash_clean();
+    assert_eq!(Db::open(PATH, &options(&kept)).unwrap().iter().count(), 601);
+}

@@ -27,6 +27,7 @@ const BUGS: &[(&str, &str, &str)] = &[
     ("skip-dir-sync", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("skip-log-dir-sync", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("edit-before-log-name", "crash_sim", "power_cuts_with_a_mapped_log"),
+    ("sync-before-log-name", "durability", "the_names_of_logs_are_durable"),
     ("skip-manifest-sync", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("current-before-manifest", "crash_sim", "power_cuts_with_a_mapped_log"),
     ("current-before-manifest", "disasters", "current_never_names_a_manifest"),

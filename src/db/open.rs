@@ -232,6 +232,7 @@ impl Opening<'_> {
     /// - The log begins after another one, which is gone. That one was removed
     ///   after the sync of the edit that says so, the manifest's last; and so all
     ///   edits are durable, and the manifest itself, which does not begin with it.
+    ///   (Or a power cut took its name: then all that was found after it is durable.)
     /// - No file is left over: no edit was being made, whose files would be.
     /// - The log is one page, which is zero but for its opening record. If that
     ///   is not durable, it becomes so with what is written behind it.

@@ -11,7 +11,8 @@
 //!
 //! 1. A log may be handed out before its name is durable. Whoever syncs a log
 //!    [ensures](LogPool::ensure_name) that first, or what was synced could be lost
-//!    with the name. While nobody syncs, only flushes make names durable.
+//!    with the name. While nobody syncs, what makes names durable is the sync of the
+//!    directory for a table or a manifest.
 //! 2. Logs are handed out in ascending order of their numbers. A spare that
 //!    was passed over (too small, or finished late) is never used under its
 //!    number; it gets a new one like any other retired file.
@@ -63,7 +64,7 @@ const IDLE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 2000 }
 /// Spares that are prepared ahead while there are writes, one more with each log that
 /// is used up: under load that takes 100 ms, and a call that changes the directory can
 /// take longer while the file system commits its journal.
-const SPARES_MAX: usize = 4;
+const SPARES_MAX: usize = 2;
 /// A spare is prepared when one part in so many of the log in use is used.
 const SPARE_AT: u64 = 4;
 /// How far past the reserved position a log is populated.

@@ -40,7 +40,9 @@ impl Pipeline {
         self.pool.note_sync();
         let start = clock::now();
         for log in &logs {
-            self.pool.ensure_name(log)?;
+            if !seeded::bug("sync-before-log-name") {
+                self.pool.ensure_name(log)?;
+            }
             if seeded::bug("ignore-sync-error") {
                 let _ = log.sync();
             } else if seeded::bug("sync-newest-log-only") {

@@ -118,12 +118,12 @@ fn what_waits_becomes_spares_and_stays_in_order() {
     assert!(names.len() <= 1 + 5, "one in use, and five that wait at most: {names:?}");
     let (calls, mut last) = (env.calls(), current.number());
     // On a machine that has much to do, some were removed meanwhile.
-    for _ in 2..names.len() {
+    for _ in 2..names.len().min(4) {
         let log = pool.take(0).unwrap();
         assert!(log.number() > last);
         last = log.number();
     }
-    assert_eq!(env.calls(), calls, "all were ready, one in reserve");
+    assert_eq!(env.calls(), calls, "both spares were ready");
     // Smaller than what is asked for: they go, and wait under later numbers.
     let current = take(&env, &pool, 0);
     use_quarter(&pool, &current);
