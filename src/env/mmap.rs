@@ -426,6 +426,12 @@ unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
     }
 }
 
+/// Bytes from the front of a log that a sync covers even if fewer are used: in a new
+/// file they are zeros that were just written, and the first sync commits all their
+/// extents instead of one with each page. (A file that is used again may have written
+/// there what nobody needs, once.)
+pub(super) const LOG_FRONT_LEN: usize = 256 << 10;
+
 /// A shared writable mapping of a log file.
 pub(super) struct WalMapping {
     raw: MmapRaw,
@@ -453,12 +459,13 @@ impl WalMapping {
         }
     }
 
-    /// Makes the first `len` bytes of the file durable. Not the whole file, as
-    /// `fdatasync` does: pages behind may be dirty with what nobody needs.
+    /// Makes the first `len` bytes of the file durable, and what else is dirty of its
+    /// front. Not the whole file, as `fdatasync` does: pages behind may be dirty with
+    /// what nobody needs.
     pub(super) fn sync(&self, len: usize) -> io::Result<()> {
         // Rounds up to pages and waits; on Linux it is an `fdatasync` of a range,
         // the flush of the device's cache included.
-        self.raw.flush_range(0, len.min(self.raw.len()))
+        self.raw.flush_range(0, len.max(LOG_FRONT_LEN).min(self.raw.len()))
     }
 
     /// Prepares the pages of the range for writes that fault nothing; no byte

@@ -18,8 +18,8 @@
 //!    folios: were they 64 KiB, so would be every synced record. Zeros are also
 //!    what marks the end of a log, and what space reads as that is allocated and
 //!    was never written.
-//! 4. A mapped file is synced by `msync` of its used part, which is an
-//!    `fdatasync` of a range. What stands behind, in a file that is used again,
+//! 4. A mapped file is synced by `msync` of its used part and its front, which is
+//!    an `fdatasync` of a range. What stands behind, in a file that is used again,
 //!    may be dirty with what the log of before held: nobody needs it, so a log
 //!    may go through its whole life without being written to the device.
 //!    Without a mapping every sync writes all dirty pages, so there a file that is
@@ -34,14 +34,14 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fsync, open, unlink};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::buffered::{check_size_limit, sync_data, write_all_at};
-use super::mmap::WalMapping;
+use super::mmap::{LOG_FRONT_LEN, WalMapping};
 use super::posix::FILE_MODE;
 use super::{WalBackend, WalFile};
 
 /// Length of the writes of zeros: a page.
 const ZEROS_LEN: usize = 4 << 10;
 /// Bytes of a new file that are written when it is opened.
-const FRONT_LEN: u64 = 256 << 10;
+const FRONT_LEN: u64 = LOG_FRONT_LEN as u64;
 
 /// Opens a log file as [`Env::open_wal`](super::Env::open_wal) says.
 pub(super) fn open_wal(
