@@ -10,7 +10,7 @@
 //!    replayed again. An open that fails before the edit removes its tables.
 //! 5. An open of a database that was closed in order ([`Opening::left_log`])
 //!    writes nothing at all: it goes on with the log and the manifest that it
-//!    finds, all of which is durable.
+//!    finds, all of which is durable, or becomes so with the first sync.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -9,8 +9,9 @@
 //! 1. A number is [noted](DirSync::note_made) once the name exists and before
 //!    anybody can write to the file; a sync covers what was noted before it began.
 //! 2. A failed sync is final, for all names: it may have been the one that covered
-//!    somebody else's, and no later sync can tell. So there is one at a time, and
-//!    all syncs of the directory of an open database are made here.
+//!    somebody else's, and no later sync can tell. So there is one at a time, which
+//!    does for all who wait for its beginning, and whatever an open database makes
+//!    in its directory is synced here.
 //!
 //! Lock order: `turn`, which is held during a sync, then `state`, which is not.
 
@@ -40,6 +41,8 @@ struct State {
     /// Numbers of the logs whose names may not be durable. As many as are begun
     /// between two flushes.
     unsynced: Vec<u64>,
+    /// Syncs so far.
+    begun: u64,
     failure: Option<Arc<Error>>,
 }
 
@@ -84,15 +87,19 @@ impl DirSync {
     }
 
     fn sync_if(&self, is_due: impl Fn(&State) -> bool) -> Result<()> {
-        // First without waiting for a sync that may be under way.
-        if !is_due(&*self.checked()?) {
-            return Ok(());
-        }
-        let _turn = self.turn.lock();
-        let covered = match self.checked()? {
-            state if is_due(&state) => state.unsynced.clone(),
-            // By the one that was under way.
+        let begun = match self.checked()? {
+            state if is_due(&state) => state.begun,
             _ => return Ok(()),
+        };
+        let _turn = self.turn.lock();
+        let covered = {
+            let mut state = self.checked()?;
+            // One that began since has ended, and did for all who waited.
+            if state.begun > begun || !is_due(&state) {
+                return Ok(());
+            }
+            state.begun += 1;
+            state.unsynced.clone()
         };
         let unfinished = Unfinished(self);
         let synced = self.env.sync_dir(&self.dir);
@@ -100,7 +107,10 @@ impl DirSync {
         match synced {
             Ok(()) => self.state.lock().unsynced.retain(|number| !covered.contains(number)),
             Err(source) => {
-                let told = io::Error::new(source.kind(), source.to_string());
+                let told = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
                 self.fail(source);
                 return Err(Error::io("sync directory", &self.dir, told));
             }
@@ -262,6 +272,27 @@ mod tests {
             ends.send(Ok(())).unwrap();
             second.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn all_who_wait_for_a_sync_share_the_next() {
+        let (names, begins, ends) = gated();
+        thread::scope(|scope| {
+            let first = scope.spawn(|| names.sync());
+            begins.recv().unwrap();
+            let (came, comes) = mpsc::channel();
+            let others: Vec<_> = (0..3)
+                .map(|_| {
+                    let (names, came) = (&names, came.clone());
+                    scope.spawn(move || names.sync_if(|_| came.send(()).is_ok()))
+                })
+                .collect();
+            (0..3).for_each(|_| comes.recv().unwrap());
+            (0..4).for_each(|_| ends.send(Ok(())).unwrap());
+            first.join().unwrap().unwrap();
+            others.into_iter().for_each(|other| other.join().unwrap().unwrap());
+        });
+        assert_eq!(begins.try_iter().count(), 1, "one for all three, and not the first");
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! wraps another and fails the calls that it is told to.
 //!
 //! Durability contract, the same for every implementation:
-//! - the *contents* of a file are durable after its `sync` (or `finish`);
+//! - the *contents* of a file, and its length, are durable after its `sync` (or
+//!   `finish`);
 //! - its *name* (creation, rename, removal) is durable after `sync_dir` of the
 //!   directory; nothing else orders names or contents.
 //! - a failed sync is final: what it covered may or may not be durable, and

@@ -12,8 +12,8 @@
 //!    Order: manifest written and synced, its name synced, `CURRENT` written
 //!    and synced under another name, renamed, the rename synced; and only then
 //!    is the old manifest removed.
-//! 4. File numbers and family identifiers are never used twice. (That of a log whose
-//!    name a power cut took before anybody relied on it may be, once.)
+//! 4. File numbers and family identifiers are never used twice. (But for numbers of
+//!    files whose names a power cut took before anybody relied on them.)
 //!
 //! The set is not synchronised: its owner keeps it in a mutex, which is held
 //! over the sync. Installing an edit is rare, and edits must be ordered anyhow.

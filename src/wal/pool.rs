@@ -1,10 +1,10 @@
 //! Logs prepared ahead of their use, and obsolete ones taken back.
 //!
 //! Creating a log allocates its space on the device: milliseconds, and many more to
-//! write zeros once over all of it, or to make its name durable. So once a quarter of the log in use is used, a thread
-//! prepares a spare, and a rotation under the commit lock takes it without a system
-//! call. (Not earlier: opening does not wait for it, and a small database does not
-//! pay for it.) Under load there are several. The same thread populates the pages of
+//! write zeros once over all of it. So once a quarter of the log in use is used, a
+//! thread prepares a spare, and a rotation under the commit lock takes it without a
+//! system call. (Not earlier: opening does not wait for it, and a small database does
+//! not pay for it.) Under load there are two. The same thread populates the pages of
 //! the log in use ahead of its writers and takes those that they have written out of
 //! the process's memory again (they stay in the page cache), and does what takes long
 //! about obsolete logs: unmapping, removing.
@@ -221,7 +221,10 @@ impl LogPool {
         loop {
             let log = match shared.prepare(capacity.max(shared.segment_bytes), Haste::Awaited) {
                 Ok(log) => log,
-                Err(error) => return Err(shared.state.lock().failure.take().unwrap_or(error)),
+                Err(error) => {
+                    shared.names.check()?;
+                    return Err(shared.state.lock().failure.take().unwrap_or(error));
+                }
             };
             let mut state = shared.state.lock();
             if log.number() > state.last_taken {
