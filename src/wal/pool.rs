@@ -142,8 +142,9 @@ struct State {
     want_populate: bool,
     /// Handed back, not yet looked at.
     returned: Vec<Retired>,
-    /// Files of the segment size that wait for reuse.
-    retained: Vec<Retired>,
+    /// Files of the segment size that wait for reuse; the oldest is used first, so
+    /// that what is obsolete goes soon.
+    retained: VecDeque<Retired>,
     busy: bool,
     shutdown: bool,
     /// The thread has ended, by shutdown or by a panic.
@@ -347,7 +348,7 @@ impl LogPool {
         let _ = thread.join();
         let mut state = self.shared.state.lock();
         let mut unused = mem::take(&mut state.returned);
-        unused.append(&mut state.retained);
+        unused.extend(state.retained.drain(..));
         unused.extend(state.spares.drain(..).map(Retired::from));
         (state.current, state.left) = (None, None);
         drop(state);
@@ -526,7 +527,7 @@ impl Shared {
                 if state.waiting() > RETAINED_IDLE {
                     // One, for it takes milliseconds, and work may come in.
                     state.busy = true;
-                    let retired = state.retained.pop();
+                    let retired = state.retained.pop_front();
                     let unused = retired.or_else(|| state.spares.pop_back().map(Retired::from));
                     return unused.map(Job::Remove);
                 }

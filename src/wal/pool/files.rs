@@ -17,7 +17,7 @@ impl Shared {
     pub(super) fn prepare(&self, capacity: u64, haste: Haste) -> Result<Arc<LogWriter>> {
         let mut retired = None;
         if capacity == self.segment_bytes {
-            retired = self.state.lock().retained.pop();
+            retired = self.state.lock().retained.pop_front();
         }
         let reused = retired.map(|retired| {
             let reused = self.create(capacity, Some(&retired.path));
@@ -148,7 +148,7 @@ impl Shared {
         if capacity == Some(self.segment_bytes) {
             let mut state = self.state.lock();
             if state.waiting() < self.waiting_max() && !state.shutdown {
-                state.retained.push(retired);
+                state.retained.push_back(retired);
                 return;
             }
         }
