@@ -18,6 +18,7 @@ use crate::commit::write::{Batch, Single};
 use crate::compaction::flush::flush;
 use crate::compaction::output::TableContext;
 use crate::config::{ReadMode, VerifyChecksums};
+use crate::env::Env;
 use crate::sstable::Origin;
 use crate::types::key::{SeqType, ValueType};
 use crate::util::seeded::tests::must_fail;

@@ -311,7 +311,8 @@ fn a_log_is_cut_in_the_middle_of_a_write_and_of_its_history() {
     let env = new_env();
     let log = env.open_wal(&path("log"), 4096, true, false).unwrap();
     sync_names(&env);
-    assert_eq!(env.crash_clean().read(&path("log")).unwrap(), [], "its length is not durable");
+    let durable = env.crash_clean().read(&path("log")).unwrap();
+    assert!(durable.is_empty(), "its length is not durable");
     log.sync().unwrap();
     let range = &mut log.reserve(1000).unwrap();
     env.kill_at(2);
