@@ -76,6 +76,9 @@ pub(crate) trait Commit {
     fn payload_len(&self) -> usize;
     /// What it adds to each family it touches.
     fn totals(&self) -> &[FamilyTotals];
+    /// Starts fetching what [`apply`](Self::apply) reads first; the log is written
+    /// meanwhile.
+    fn prefetch(&self, _targets: &Targets) {}
     /// Writes its record.
     fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;
     /// Whether [`check`](Self::check) has anything to say. A constant, so that
@@ -322,6 +325,7 @@ impl Pipeline {
         if seeded::bug("publish-before-apply") {
             self.publisher.complete(r.ticket, r.last);
         }
+        c.prefetch(&r.targets);
         if let Some((log, range)) = r.log.filter(|_| !skips_log_copy(r.last)) {
             c.log(&log, range, r.first).map_err(|e| self.fail(e))?;
             self.pool.note_progress(&log);

@@ -15,6 +15,7 @@ pub(crate) struct Single<'a> {
     totals: [FamilyTotals; 1],
     value_type: ValueType,
     key: &'a [u8],
+    hash: u64,
     value: &'a [u8],
 }
 
@@ -30,7 +31,7 @@ impl<'a> Single<'a> {
         let entry = SingleEntry::new(family, value_type, key, value)?;
         let totals =
             [FamilyTotals { cf: family, count: 1, padded_bytes: padded_bytes(key, value) }];
-        Ok(Single { entry, totals, value_type, key, value })
+        Ok(Single { entry, totals, value_type, key, hash: hash_key(key), value })
     }
 }
 
@@ -48,6 +49,13 @@ impl Commit for Single<'_> {
     }
 
     #[inline]
+    fn prefetch(&self, targets: &Targets) {
+        if let Some(target) = &targets.first {
+            target.mem.prefetch_insert(self.hash, self.key);
+        }
+    }
+
+    #[inline]
     fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()> {
         self.entry.set_sequence(first);
         log.write(range, &self.entry.parts())
@@ -57,7 +65,7 @@ impl Commit for Single<'_> {
     fn apply(&self, first: SequenceNumber, targets: &mut Targets) {
         let Target { mem, range, .. } = targets.of(self.totals[0].cf);
         let seq_type = SeqType::new(first, self.value_type);
-        mem.insert(range, hash_key(self.key), self.key, seq_type, self.value);
+        mem.insert(range, self.hash, self.key, seq_type, self.value);
     }
 }
 

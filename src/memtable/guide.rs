@@ -81,9 +81,9 @@ impl Guide {
         prefetch(&self.slots[self.slot(prefix)]);
     }
 
-    /// A node of at least `height`, before all keys with this prefix.
+    /// A node of at least `height`, before all keys with this prefix, and its height.
     #[inline]
-    pub(super) fn before(&self, prefix: u32, height: usize) -> Option<Offset> {
+    pub(super) fn before(&self, prefix: u32, height: usize) -> Option<(Offset, usize)> {
         let slot = self.slot(prefix);
         let near = &self.slots[slot.saturating_sub(SCAN_MAX - 1)..=slot];
         // Acquire: pairs with the Release in `enter`: the node's contents are
@@ -92,7 +92,7 @@ impl Guide {
             let is_before = (entry >> (u32::BITS + HEIGHT_BITS)) < u64::from(prefix >> HEIGHT_BITS);
             entry_height(*entry) >= height && is_before
         });
-        entry.map(|entry| entry as Offset)
+        entry.map(|entry| (entry as Offset, entry_height(entry)))
     }
 
     /// A node was linked at all its levels.
@@ -137,9 +137,10 @@ mod tests {
                 guide.enter(spread(*prefix), *height, node);
             }
             for (prefix, height) in targets {
-                if let Some(node) = guide.before(spread(prefix), height) {
+                if let Some((node, levels)) = guide.before(spread(prefix), height) {
                     let (found, tall) = entries[node as usize - 1];
                     prop_assert!(spread(found) < spread(prefix) && tall >= height);
+                    prop_assert_eq!(levels, tall);
                 }
             }
         }
@@ -153,20 +154,22 @@ mod tests {
         for i in 0..1 << 12 {
             guide.enter(prefix(i), 1 + (i + 1).trailing_zeros() as usize, i + 1);
         }
+        let before =
+            |guide: &Guide, i, height| guide.before(prefix(i), height).map(|(node, _)| node);
         for i in 32..1 << 12 {
-            assert_eq!(guide.before(prefix(i), 1), Some(i), "the one before");
-            let four = guide.before(prefix(i), 4).expect("one in eight is as tall");
+            assert_eq!(before(&guide, i, 1), Some(i), "the one before");
+            let four = before(&guide, i, 4).expect("one in eight is as tall");
             assert!((i - 8..=i).contains(&four), "{four} for {i}");
         }
-        assert_eq!(guide.before(prefix(7), 4), None, "too tall for those before");
-        assert_eq!(guide.before(0, 1), None, "nothing lies before the first");
+        assert_eq!(before(&guide, 7, 4), None, "too tall for those before");
+        assert_eq!(before(&guide, 0, 1), None, "nothing lies before the first");
         // The taller stays.
         guide.enter(prefix(7), 2, 99);
-        assert_eq!(guide.before(prefix(8), 1), Some(8));
+        assert_eq!(before(&guide, 8, 1), Some(8));
         guide.enter(prefix(7), 20, 99);
-        assert_eq!(guide.before(prefix(8), 20), Some(99));
+        assert_eq!(before(&guide, 8, 20), Some(99));
         guide.reset();
-        assert_eq!(guide.before(prefix(8), 1), None);
+        assert_eq!(before(&guide, 8, 1), None);
     }
 
     #[test]

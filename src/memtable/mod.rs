@@ -72,6 +72,15 @@ pub(crate) struct Entry<'a> {
     pub(crate) value: &'a [u8],
 }
 
+impl Entry<'_> {
+    /// What a node's header has room for.
+    #[inline]
+    fn check_limits(&self) {
+        assert!(self.key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
+        assert!(self.value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
+    }
+}
+
 /// Entries that [`MemTable::insert_group`] takes at most.
 pub(crate) const GROUP_MAX: usize = 16;
 
@@ -152,9 +161,16 @@ impl MemTable {
         seq_type: SeqType,
         value: &[u8],
     ) {
+        let entry = Entry { hash, key, seq_type, value };
+        entry.check_limits();
         let target = self.list.target(key);
-        self.list.prefetch(target);
-        if !self.insert_known(range, &Entry { hash, key, seq_type, value }) {
+        let is_last = self.list.seems_last(target);
+        if !is_last {
+            // A key that is new is searched for next; meanwhile the index arrives.
+            self.list.prefetch_start(target);
+        }
+        // To look the key up is to save a search; past the last node there is none.
+        if is_last || !self.insert_known(range, &entry) {
             let node = self.list.insert(range, hash, target, seq_type, value);
             // As if its creator would do it.
             if seeded::bug("index-entered-by-creator")
@@ -166,11 +182,10 @@ impl MemTable {
         }
     }
 
-    /// Inserts an entry whose key the index knows; false if it does not.
+    /// Inserts an entry, its limits checked, whose key the index knows; false if it
+    /// does not.
     #[inline(always)]
     fn insert_known(&self, range: &mut ArenaRange, e: &Entry<'_>) -> bool {
-        assert!(e.key.len() <= KEY_LEN_MAX, "a key exceeds 64 KiB");
-        assert!(e.value.len() <= VALUE_LEN_MAX, "a value exceeds 1 GiB");
         let Lookup::Found(offset) = self.lookup(e.key, e.hash) else { return false };
         // SAFETY: the index holds nodes of this memtable's list.
         let node = unsafe { self.list.node(offset) };
@@ -189,6 +204,7 @@ impl MemTable {
         let mut searches = [const { None }; GROUP_MAX];
         let mut targets = [Target::default(); GROUP_MAX];
         for (e, target) in group.iter().zip(&mut targets) {
+            e.check_limits();
             *target = self.list.target(e.key);
             self.index.prefetch(e.hash);
             self.list.prefetch(*target);
@@ -214,6 +230,13 @@ impl MemTable {
                 self.index.enter(e.hash, node.offset());
             }
         }
+    }
+
+    /// Starts fetching what an [`insert`](Self::insert) reads first.
+    #[inline]
+    pub(crate) fn prefetch_insert(&self, hash: u64, key: &[u8]) {
+        self.index.prefetch(hash);
+        self.list.prefetch(self.list.target(key));
     }
 
     /// The newest entry of `key` at or before `read`.

@@ -266,16 +266,10 @@ impl SkipList {
     /// may begin, and at which level.
     #[inline]
     fn start(&self, target: Target<'_>, height: usize) -> (Node<'_>, usize) {
-        let node = self.start_node(target, height);
-        let levels = if node.offset() == HEAD { self.levels() } else { node.height() };
-        (node, levels - 1)
-    }
-
-    #[inline]
-    fn start_node(&self, target: Target<'_>, height: usize) -> Node<'_> {
-        let offset = self.guide.before(target.prefix, height).unwrap_or(HEAD);
+        let found = self.guide.before(target.prefix, height);
+        let (offset, levels) = found.unwrap_or_else(|| (HEAD, self.levels()));
         // SAFETY: the head, or invariant 1 of `guide.rs`.
-        unsafe { self.node(offset) }
+        (unsafe { self.node(offset) }, levels - 1)
     }
 
     /// Starts fetching what a search for a key reads first.
@@ -285,8 +279,19 @@ impl SkipList {
     }
 
     /// Starts fetching what a search for a key reads after that.
+    #[inline]
     pub(super) fn prefetch_start(&self, target: Target<'_>) {
-        self.start_node(target, 1).prefetch();
+        let (node, top) = self.start(target, 1);
+        // SAFETY: the top level of the node, or of the list.
+        prefetch(unsafe { node.link(top) });
+    }
+
+    /// Whether a key seems to lie past the last node. What says no may be late.
+    #[inline]
+    pub(super) fn seems_last(&self, target: Target<'_>) -> bool {
+        // Relaxed: nothing is followed; who inserts there looks again.
+        let last = self.tail.0[0].load(Ordering::Relaxed);
+        last != 0 && link_prefix(last) < target.prefix
     }
 
     /// Faults in what is used next; see [`Arena::keep_ahead`].
@@ -359,6 +364,8 @@ impl SkipList {
     /// A search for a target that has not begun.
     pub(super) fn search_for(&self, target: Target<'_>) -> Search<'_> {
         let (before, top) = self.start(target, SEARCH_HEIGHT);
+        // SAFETY: the top level of the node, or of the list.
+        prefetch(unsafe { before.link(top) });
         self.search(before, top)
     }
 
@@ -413,9 +420,7 @@ impl SkipList {
     /// Spares a search its steps if its key seems to lie past the last node.
     #[inline]
     pub(super) fn look_at_tail(&self, search: &mut Search<'_>, target: Target<'_>) {
-        // Relaxed: nothing is followed; `insert_found` looks again.
-        let last = self.tail.0[0].load(Ordering::Relaxed);
-        search.deferred = last != 0 && link_prefix(last) < target.prefix;
+        search.deferred = self.seems_last(target);
     }
 
     /// As [`insert`](Self::insert), where `search` has ended; it may be out of
