@@ -76,8 +76,8 @@ pub(crate) trait Commit {
     fn payload_len(&self) -> usize;
     /// What it adds to each family it touches.
     fn totals(&self) -> &[FamilyTotals];
-    /// Starts fetching what [`apply`](Self::apply) reads first; the log is written
-    /// meanwhile.
+    /// Starts fetching what [`apply`](Self::apply) reads first, before the log is
+    /// written.
     fn prefetch(&self, _targets: &Targets) {}
     /// Writes its record.
     fn log(&mut self, log: &LogWriter, range: WalRange, first: SequenceNumber) -> Result<()>;

@@ -10,8 +10,9 @@
 //!
 //! Invariants:
 //!
-//! 1. A slot names a node that is linked at every level of its height. Nodes are
-//!    never unlinked, so it stays a place to begin.
+//! 1. A slot names a node that is linked at every level of its height, and the
+//!    height it holds is the node's: searches begin at that level without asking
+//!    the node. Nodes are never unlinked, so it stays a place to begin.
 //! 2. The upper 27 bits of prefixes compare as the keys do, or equal: a node whose
 //!    bits are smaller lies before the target.
 //!

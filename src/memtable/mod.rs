@@ -164,12 +164,13 @@ impl MemTable {
         let entry = Entry { hash, key, seq_type, value };
         entry.check_limits();
         let target = self.list.target(key);
+        self.index.prefetch(hash);
+        // To look the key up is to save a search, and there hardly is one at the end.
         let is_last = self.list.seems_last(target);
         if !is_last {
             // A key that is new is searched for next; meanwhile the index arrives.
             self.list.prefetch_start(target);
         }
-        // To look the key up is to save a search; past the last node there is none.
         if is_last || !self.insert_known(range, &entry) {
             let node = self.list.insert(range, hash, target, seq_type, value);
             // As if its creator would do it.
@@ -210,8 +211,10 @@ impl MemTable {
             self.list.prefetch(*target);
         }
         for ((e, search), target) in group.iter().zip(&mut searches).zip(&targets) {
-            if !self.insert_known(range, e) {
-                self.list.look_at_tail(search.insert(self.list.search_for(*target)), *target);
+            if self.list.seems_last(*target) {
+                *search = Some(self.list.search_at_tail());
+            } else if !self.insert_known(range, e) {
+                *search = Some(self.list.search_for(*target));
             }
         }
         let mut searching = true;

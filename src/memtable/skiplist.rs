@@ -286,7 +286,8 @@ impl SkipList {
         prefetch(unsafe { node.link(top) });
     }
 
-    /// Whether a key seems to lie past the last node. What says no may be late.
+    /// Whether a key seems to lie past the last node. A hint: either answer may be
+    /// out of date.
     #[inline]
     pub(super) fn seems_last(&self, target: Target<'_>) -> bool {
         // Relaxed: nothing is followed; who inserts there looks again.
@@ -346,8 +347,8 @@ impl SkipList {
         (node.offset() != HEAD).then_some(node)
     }
 
-    /// Adds a version of a key that the index does not know, creating its node
-    /// if the list has none either. Returns the key's node.
+    /// Adds a version of a key, creating its node if the list has none. Returns the
+    /// key's node.
     pub(super) fn insert(
         &self,
         range: &mut ArenaRange,
@@ -356,9 +357,12 @@ impl SkipList {
         seq_type: SeqType,
         value: &[u8],
     ) -> Node<'_> {
-        let mut search = self.search(self.head(), 0);
-        search.deferred = true;
-        self.insert_found(&mut search, range, hash, target, seq_type, value)
+        self.insert_found(&mut self.search_at_tail(), range, hash, target, seq_type, value)
+    }
+
+    /// A search that is put off: at first the tail is looked at.
+    pub(super) fn search_at_tail(&self) -> Search<'_> {
+        Search { deferred: true, ..self.search(self.head(), 0) }
     }
 
     /// A search for a target that has not begun.
@@ -391,8 +395,9 @@ impl SkipList {
             return false;
         }
         loop {
-            // SAFETY: `before` is the head, or was reached at this level or
-            // above. Acquire: pairs with the Release in `link_node`.
+            // SAFETY: `before` is the head, was reached at this level or above, or
+            // comes from the guide with it. Acquire: pairs with the Release in
+            // `link_node`.
             let link = unsafe { search.before.link(search.level) }.load(Ordering::Acquire);
             match self.judge(link, target, search.greater) {
                 Next::Before(node) => {
@@ -415,12 +420,6 @@ impl SkipList {
             }
             search.level -= 1;
         }
-    }
-
-    /// Spares a search its steps if its key seems to lie past the last node.
-    #[inline]
-    pub(super) fn look_at_tail(&self, search: &mut Search<'_>, target: Target<'_>) {
-        search.deferred = self.seems_last(target);
     }
 
     /// As [`insert`](Self::insert), where `search` has ended; it may be out of
