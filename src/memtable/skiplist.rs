@@ -281,9 +281,16 @@ impl SkipList {
     /// Starts fetching what a search for a key reads after that.
     #[inline]
     pub(super) fn prefetch_start(&self, target: Target<'_>) {
-        let (node, top) = self.start(target, 1);
-        // SAFETY: the top level of the node, or of the list.
+        self.start_fetching(target, 1);
+    }
+
+    /// As [`start`](Self::start), with what the descent reads first on its way.
+    #[inline]
+    fn start_fetching(&self, target: Target<'_>, height: usize) -> (Node<'_>, usize) {
+        let (node, top) = self.start(target, height);
+        // SAFETY: the top level of the node (invariant 1 of `guide.rs`), or of the list.
         prefetch(unsafe { node.link(top) });
+        (node, top)
     }
 
     /// Whether a key seems to lie past the last node. A hint: either answer may be
@@ -367,9 +374,7 @@ impl SkipList {
 
     /// A search for a target that has not begun.
     pub(super) fn search_for(&self, target: Target<'_>) -> Search<'_> {
-        let (before, top) = self.start(target, SEARCH_HEIGHT);
-        // SAFETY: the top level of the node, or of the list.
-        prefetch(unsafe { before.link(top) });
+        let (before, top) = self.start_fetching(target, SEARCH_HEIGHT);
         self.search(before, top)
     }
 
@@ -422,8 +427,8 @@ impl SkipList {
         }
     }
 
-    /// As [`insert`](Self::insert), where `search` has ended; it may be out of
-    /// date.
+    /// As [`insert`](Self::insert), where `search` has ended, or is put off; it may
+    /// be out of date.
     pub(super) fn insert_found<'a>(
         &'a self,
         search: &mut Search<'a>,
