@@ -86,17 +86,20 @@ const IN_MODELS: &[&str] = &[
     "arena-overlap",
     "bury-early",
     "completion-overlooked",
+    "fail-without-waking",
     "guide-before-links",
     "hand-over-in-two-steps",
     "index-entered-by-creator",
     "install-outside-lock",
     "join-any-sync",
+    "leave-without-waking",
     "link-overwritten",
     "publish-before-apply",
     "publish-out-of-order",
     "ticket-after-unlock",
     "version-overwritten",
     "wake-before-sleep",
+    "wake-no-syncer",
 ];
 
 fn say(line: &str) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::commit::failure::Failure;
 use crate::commit::publish::Publisher;
 use crate::commit::sync::GroupSync;
+use crate::error::{Error, ErrorKind};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::{explore, yield_now};
 
@@ -50,6 +51,56 @@ fn commits(synced: bool) {
     assert_eq!(publisher.visible(), WRITERS);
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Fails {
+    Nothing,
+    /// The sync of one of the threads.
+    Sync,
+    /// The database for another reason, while writers wait.
+    Other,
+}
+
+/// Writers come while others sync, who cover only their own write and those before
+/// it, and come again: everybody returns, with a success if it is one.
+fn waits(fails: Fails) {
+    let sync = Arc::new(GroupSync::new(0));
+    let failure = Arc::new(Failure::default());
+    let durable = Arc::new(AtomicU64::new(0));
+    let error = || Error::io("sync", "the log", std::io::Error::other("planted"));
+    let mut threads: Vec<_> = (1..=WRITERS)
+        .map(|writer| {
+            let (sync, failure, durable) = (sync.clone(), failure.clone(), durable.clone());
+            shuttle::thread::spawn(move || {
+                for sequence in [writer, writer + WRITERS] {
+                    let synced = sync.wait(sequence, &failure, || {
+                        (0..3).for_each(|_| yield_now());
+                        if fails == Fails::Sync && writer == 1 {
+                            return Err(error());
+                        }
+                        durable.fetch_max(sequence, Ordering::SeqCst);
+                        Ok(sequence)
+                    });
+                    match synced {
+                        Ok(()) => assert!(durable.load(Ordering::SeqCst) >= sequence),
+                        Err(error) => {
+                            assert!(fails != Fails::Nothing);
+                            assert_eq!(error.kind(), ErrorKind::Poisoned);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    if fails == Fails::Other {
+        let failure = failure.clone();
+        threads.push(shuttle::thread::spawn(move || {
+            yield_now();
+            failure.poison(error());
+        }));
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 #[test]
 fn model_of_publication() {
     explore(SCHEDULES, || commits(false));
@@ -58,6 +109,21 @@ fn model_of_publication() {
 #[test]
 fn model_of_group_sync() {
     explore(SCHEDULES, || commits(true));
+}
+
+#[test]
+fn model_of_writers_who_wait_for_the_next_sync() {
+    explore(SCHEDULES, || waits(Fails::Nothing));
+}
+
+#[test]
+fn model_of_a_failed_sync() {
+    explore(SCHEDULES, || waits(Fails::Sync));
+}
+
+#[test]
+fn model_of_a_failure_beside_syncs() {
+    explore(SCHEDULES, || waits(Fails::Other));
 }
 
 #[test]
@@ -78,4 +144,19 @@ fn model_notices_a_wake_up_before_the_sleep() {
 #[test]
 fn model_notices_who_joins_a_sync_that_began_before() {
     must_fail("join-any-sync", || explore(SCHEDULES, || commits(true)));
+}
+
+#[test]
+fn model_notices_sleepers_without_a_syncer() {
+    must_fail("wake-no-syncer", || explore(SCHEDULES, || waits(Fails::Nothing)));
+}
+
+#[test]
+fn model_notices_who_fails_and_wakes_nobody() {
+    must_fail("leave-without-waking", || explore(SCHEDULES, || waits(Fails::Other)));
+}
+
+#[test]
+fn model_notices_a_failed_sync_that_wakes_nobody() {
+    must_fail("fail-without-waking", || explore(SCHEDULES, || waits(Fails::Sync)));
 }

@@ -1,37 +1,160 @@
 //! Group sync: one `fdatasync` for every writer that waits.
 //!
-//! The first waiter becomes the syncer; whoever arrives meanwhile waits, and
-//! when it ends the next syncer starts at once: nobody ever sleeps to form a
-//! group. A sync covers the *published* prefix: those records are whole in
-//! their logs. Older logs are synced before newer ones, so that what is durable
-//! is a prefix of the commits. A failure is final: see [`Failure`].
+//! The first waiter becomes the syncer; whoever arrives meanwhile sleeps. A sync
+//! covers the *published* prefix: those records are whole in their logs. Older
+//! logs are synced before newer ones, so that what is durable is a prefix of the
+//! commits. A failure is final: see [`Failure`].
+//!
+//! Writers in a loop would fall into two groups, one of which waits for the other's
+//! sync: half as many a sync as could be. So a syncer lets those who waited last
+//! time come back first ([`Gathering`]): for as long as one sync for all is faster
+//! than two, and more and more rarely if they do not come. It does not sleep for
+//! that, but yields its processor, which they need to come back. A single writer
+//! waits for nobody.
+//!
+//! 1. Who finds a sync under way joins `sleepers` under the lock and sleeps. When it
+//!    ends, the syncer takes those off the list whom it covers, and wakes them; they
+//!    need no lock to see that their write is durable.
+//! 2. If others are left, it wakes the first of them, who syncs unless somebody
+//!    already does. So while there are sleepers, a sync is under way or one of them
+//!    is awake. Who leaves because of a failure wakes the next.
 
 use std::io;
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::commit::failure::Failure;
 use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
-use crate::util::seeded;
-use crate::util::sync::{Condvar, Mutex};
+use crate::util::sync::{AtomicU64, Condvar, Mutex, MutexGuard, yield_now};
+use crate::util::{clock, seeded};
 
 #[derive(Debug, Default)]
 struct State {
-    /// Every logged write up to this sequence is durable.
-    durable: SequenceNumber,
     syncing: bool,
+    /// In order of arrival; none of them durable.
+    sleepers: Vec<Sleeper>,
+    gathering: Gathering,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    sequence: SequenceNumber,
+    bed: Arc<Bed>,
+}
+
+/// Where one thread sleeps. Not `thread::park`, whose token is the caller's.
+#[derive(Debug, Default)]
+struct Bed {
+    woken: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Bed {
+    fn sleep(&self) {
+        let mut woken = self.woken.lock();
+        while !mem::take(&mut *woken) {
+            self.rung.wait(&mut woken);
+        }
+    }
+
+    fn wake(&self) {
+        *self.woken.lock() = true;
+        self.rung.notify_all();
+    }
+}
+
+impl State {
+    fn leave(&mut self, bed: &Arc<Bed>) {
+        self.sleepers.retain(|sleeper| !Arc::ptr_eq(&sleeper.bed, bed));
+    }
+
+    fn wake_next(&self) {
+        if let Some(next) = self.sleepers.first() {
+            next.bed.wake();
+        }
+    }
+
+    fn wake_all(&self) {
+        self.sleepers.iter().for_each(|sleeper| sleeper.bed.wake());
+    }
+}
+
+/// How many syncs at most begin at once after a gathering that did not pay.
+const PAUSE_MAX: u32 = 63;
+/// The longest gathering: it takes a processor that nobody else wants.
+const GATHER_MAX: Duration = Duration::from_micros(500);
+
+/// Whether a syncer waits for others, and for how long that pays.
+#[derive(Debug, Default)]
+struct Gathering {
+    /// How many waited when the last sync ended, its syncer too.
+    writers: u32,
+    /// How long the last sync took.
+    took: Duration,
+    /// In sixteenths of a sync: how many begin at once after a gathering. It grows
+    /// with those that do not pay, and shrinks with the others.
+    reluctance: u32,
+    pause: u32,
+}
+
+impl Gathering {
+    /// Lets others come back, if that is likely to pay.
+    fn gather(state: &mut MutexGuard<'_, State>) {
+        let (writers, took) = (state.gathering.writers, state.gathering.took);
+        let present = |state: &State| state.sleepers.len() as u32 + 1;
+        let first = present(state);
+        if first >= writers || state.gathering.pause > 0 {
+            state.gathering.pause = state.gathering.pause.saturating_sub(1);
+            return;
+        }
+        let start = clock::now();
+        let (mut last, mut last_came) = (first, start);
+        let took_in_all = loop {
+            MutexGuard::unlocked(state, yield_now);
+            let (now, came) = (clock::now(), present(state));
+            if came > last {
+                (last, last_came) = (came, now);
+            }
+            // Who is missing will take as long again as the last one has been away,
+            // say: then those who are there lose as much as the others gain.
+            let patience = took * writers.saturating_sub(last) / writers;
+            let in_all = now.saturating_duration_since(start);
+            if now.saturating_duration_since(last_came) >= patience
+                || in_all >= took.min(GATHER_MAX)
+                || cfg!(shuttle)
+            {
+                break in_all;
+            }
+        };
+        state.gathering.gathered(took * (last - first) > took_in_all * last);
+    }
+
+    fn gathered(&mut self, paid: bool) {
+        // One that did not weighs as much as two and a half others.
+        let reluctance = if paid { self.reluctance * 3 / 4 } else { 2 * self.reluctance + 16 };
+        self.reluctance = reluctance.min(16 * PAUSE_MAX);
+        self.pause = self.reluctance / 16;
+    }
+
+    fn synced(&mut self, writers: u32, took: Duration) {
+        (self.writers, self.took) = (writers, took);
+    }
 }
 
 /// Who syncs and how far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GroupSync {
+    /// Every logged write up to this sequence is durable. Changed under the lock.
+    durable: AtomicU64,
     state: Mutex<State>,
-    ended: Condvar,
 }
 
 impl GroupSync {
     pub(crate) fn new(durable: SequenceNumber) -> GroupSync {
-        GroupSync { state: Mutex::new(State { durable, syncing: false }), ended: Condvar::new() }
+        GroupSync { durable: AtomicU64::new(durable), state: Mutex::default() }
     }
 
     /// Returns when everything up to `sequence` is durable. `sync` makes the
@@ -44,38 +167,92 @@ impl GroupSync {
         failure: &Failure,
         sync: impl FnOnce() -> Result<SequenceNumber>,
     ) -> Result<()> {
-        let mut state = self.state.lock();
-        loop {
-            if state.durable >= sequence {
-                return Ok(());
-            }
-            failure.check()?;
-            if !state.syncing {
-                break;
-            }
-            self.ended.wait(&mut state);
-            if seeded::bug("join-any-sync") {
-                return Ok(());
-            }
-        }
+        let Some(mut state) = self.sleep(sequence, failure)? else {
+            return Ok(());
+        };
         state.syncing = true;
+        Gathering::gather(&mut state);
         drop(state);
         let panicked = Panicked { group: self, failure };
+        let start = clock::now();
         let synced = sync();
+        let took = clock::since(start);
         mem::forget(panicked);
         let mut state = self.state.lock();
         state.syncing = false;
-        let result = match synced {
+        match synced {
             Ok(durable) => {
-                state.durable = state.durable.max(durable);
+                self.release(state, durable, took);
                 Ok(())
             }
-            Err(error) if seeded::bug("retry-failed-sync") => Err(error),
-            Err(error) => Err(failure.poison(error)),
-        };
-        // Under the lock, so that no waiter checks before and sleeps after.
-        self.ended.notify_all();
-        result
+            Err(error) => {
+                let retry = seeded::bug("retry-failed-sync");
+                let error = if retry { error } else { failure.poison(error) };
+                if !seeded::bug("fail-without-waking") {
+                    state.wake_all();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sleeps until `sequence` is durable: `None`; or until it is this thread that
+    /// must sync: the lock.
+    fn sleep(
+        &self,
+        sequence: SequenceNumber,
+        failure: &Failure,
+    ) -> Result<Option<MutexGuard<'_, State>>> {
+        let mut state = self.state.lock();
+        let mut joined = None;
+        while !self.is_durable(sequence) {
+            let failed = failure.check();
+            if failed.is_err() || !state.syncing {
+                if let Some(bed) = joined {
+                    state.leave(&bed);
+                }
+                if failed.is_err() && !seeded::bug("leave-without-waking") {
+                    state.wake_next();
+                }
+                return failed.map(|()| Some(state));
+            }
+            let bed = joined.get_or_insert_with(|| {
+                let bed = Arc::new(Bed::default());
+                state.sleepers.push(Sleeper { sequence, bed: Arc::clone(&bed) });
+                bed
+            });
+            drop(state);
+            bed.sleep();
+            if self.is_durable(sequence) || seeded::bug("join-any-sync") {
+                return Ok(None);
+            }
+            state = self.state.lock();
+        }
+        Ok(None)
+    }
+
+    fn is_durable(&self, sequence: SequenceNumber) -> bool {
+        // Acquire: pairs with the store in `release`, so that whoever returns
+        // comes after the sync.
+        self.durable.load(Ordering::Acquire) >= sequence
+    }
+
+    /// A sync up to `durable` has ended well: wakes those it covers, and who is to
+    /// go on.
+    fn release(&self, mut state: MutexGuard<'_, State>, durable: SequenceNumber, took: Duration) {
+        let writers = state.sleepers.len() as u32 + 1;
+        state.gathering.synced(writers, took);
+        // Relaxed: changed under the lock only. Release: see `is_durable`.
+        let durable = durable.max(self.durable.load(Ordering::Relaxed));
+        self.durable.store(durable, Ordering::Release);
+        let covered = |sleeper: &mut Sleeper| sleeper.sequence <= durable;
+        let released: Vec<_> = state.sleepers.extract_if(.., covered).collect();
+        if !seeded::bug("wake-no-syncer") {
+            state.wake_next();
+        }
+        drop(state);
+        // Without the lock, which they need when they come back.
+        released.iter().for_each(|sleeper| sleeper.bed.wake());
     }
 }
 
@@ -93,7 +270,7 @@ impl Drop for Panicked<'_> {
         self.failure.poison(Error::io("sync", "the log", error));
         let mut state = self.group.state.lock();
         state.syncing = false;
-        self.group.ended.notify_all();
+        state.wake_all();
     }
 }
 
@@ -107,16 +284,59 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
+    /// Begins and ends a sync after one of two writers; whether it gathered.
+    fn gathers(group: &GroupSync) -> bool {
+        let mut state = group.state.lock();
+        let before = (state.gathering.reluctance, state.gathering.pause);
+        Gathering::gather(&mut state);
+        let after = (state.gathering.reluctance, state.gathering.pause);
+        state.gathering.synced(2, Duration::ZERO);
+        before != after && after.1 >= before.1
+    }
+
+    #[test]
+    fn writers_who_do_not_come_back_are_waited_for_ever_more_rarely() {
+        let group = GroupSync::new(0);
+        assert!(!gathers(&group), "nobody to wait for");
+        let gathered: Vec<_> = (0..200).filter(|_| gathers(&group)).collect();
+        assert_eq!(gathered, [0, 2, 6, 14, 30, 62, 126, 190]);
+        // And ever more often if they do.
+        let mut state = group.state.lock();
+        let paid = (0..).take_while(|_| {
+            state.gathering.gathered(true);
+            state.gathering.pause > 0
+        });
+        assert_eq!(paid.count(), 14);
+        // One that waits already is nobody to wait for.
+        let bed = Arc::default();
+        state.sleepers.push(Sleeper { sequence: 1, bed });
+        drop(state);
+        assert!(!gathers(&group));
+    }
+
     #[test]
     fn a_panic_in_a_sync_ends_the_wait_of_all_others() {
         let shared = Arc::new((GroupSync::new(0), Failure::default()));
-        let wait = |sync: fn() -> Result<SequenceNumber>| shared.0.wait(1, &shared.1, sync);
-        assert!(catch_unwind(AssertUnwindSafe(|| wait(|| panic!("planted")))).is_err());
         let (ended, end) = mpsc::channel();
-        let other = Arc::clone(&shared);
-        thread::spawn(move || ended.send(other.0.wait(1, &other.1, || Ok(1))).unwrap());
-        let result = end.recv_timeout(Duration::from_secs(60)).expect("it waits without end");
-        assert_eq!(result.unwrap_err().kind(), ErrorKind::Poisoned);
-        assert!(!shared.0.state.lock().syncing);
+        let wait_elsewhere = || {
+            let (shared, ended) = (Arc::clone(&shared), ended.clone());
+            thread::spawn(move || ended.send(shared.0.wait(1, &shared.1, || Ok(1))).unwrap());
+        };
+        let sync = || {
+            // One thread sleeps when it happens, another comes later.
+            wait_elsewhere();
+            while shared.0.state.lock().sleepers.is_empty() {
+                thread::yield_now();
+            }
+            panic!("planted");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| shared.0.wait(1, &shared.1, sync))).is_err());
+        wait_elsewhere();
+        for _ in 0..2 {
+            let result = end.recv_timeout(Duration::from_secs(60)).expect("it waits without end");
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Poisoned);
+        }
+        let state = shared.0.state.lock();
+        assert!(!state.syncing && state.sleepers.is_empty());
     }
 }
