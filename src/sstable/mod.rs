@@ -28,4 +28,4 @@ mod tests;
 pub(crate) use builder::{TableBuilder, TableOptions, WrittenTable};
 pub(crate) use format::Origin;
 pub(crate) use iterator::TableIter;
-pub(crate) use reader::{Table, TableReadOptions, TableValue};
+pub(crate) use reader::{Aim, Table, TableReadOptions, TableValue};

@@ -156,7 +156,7 @@ fn tag(hash: u64, place_bits: u32) -> u32 {
 
 /// Where an entry is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) start: usize,
     /// Length of key and value.
     pub(super) len: usize,

@@ -51,9 +51,6 @@ use crate::types::slice::Pinned;
 use crate::util::prefetch::{prefetch, prefetch_address};
 
 const CACHE_LINE: usize = 64;
-/// The block of a lookup whose first step could not read the index: the last one
-/// tries again, and tells the error.
-const NOT_FOUND_YET: usize = usize::MAX;
 /// Lines of a block that hold its header and most of its heads.
 const HEAD_LINES: usize = 3;
 /// Lines of an entry that are fetched ahead; the rest streams.
@@ -70,6 +67,18 @@ fn prefetch_head(block: &[u8]) {
 fn prefetch_entry(entry: &[u8]) {
     entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
     entry.last().into_iter().for_each(prefetch);
+}
+
+/// What the first step of a lookup found out for those after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    /// That the point index names no entry that could be read at once; or nothing,
+    /// since the index could not be read: the last step tries again, and tells the
+    /// error.
+    Nowhere,
+    Block(usize),
+    /// The first one that the point index names.
+    Entry(Place),
 }
 
 /// How tables are read.
@@ -302,11 +311,16 @@ impl Table {
         })
     }
 
-    /// An entry of a block that is in place, on its way to the caches with its
-    /// sequence number.
+    /// An entry of a block that is in place.
+    #[inline]
+    fn entry(&self, place: Place) -> Option<&[u8]> {
+        self.region.get(place.start..place.start + place.len)
+    }
+
+    /// [`entry`](Self::entry), on its way to the caches with its sequence number.
     #[inline]
     pub(super) fn entry_at(&self, place: Place) -> Option<&[u8]> {
-        let entry = self.region.get(place.start..place.start + place.len)?;
+        let entry = self.entry(place)?;
         if let Some(at) = place.seq_type {
             prefetch_address(self.region.as_ptr().wrapping_add(at));
         }
@@ -330,55 +344,67 @@ impl Table {
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub(crate) fn prefetch_filter(&self, hash: u64) {
-        let Some(hints) = self.hints.get() else { return };
-        if let Some(filter) = &hints.filter {
+        if let Some(Hints { filter: Some(filter), .. }) = self.hints.get() {
             filter.prefetch(hash);
-        }
-        if let Some(points) = &hints.points {
-            points.prefetch(hash);
         }
     }
 
-    /// First step of a lookup past the filter: starts fetching what the second
-    /// one reads, and says what to give it.
+    /// Starts fetching the line of the point index; false if there is none.
     #[inline]
-    pub(crate) fn aim(&self, key: &[u8], hash: u64) -> usize {
-        if let Some(points) = self.points() {
-            // The last step finds it again: the line is in the nearest cache.
-            points.find(hash, |block, number| {
-                let place = points.entry(block, number)?;
-                self.entry_at(self.is_in_place(block).then_some(place)?)
-            });
-            return 0;
-        }
-        let block = self.locate(key).unwrap_or(NOT_FOUND_YET);
-        self.prefetch_block(block);
-        block
+    pub(crate) fn prefetch_points(&self, hash: u64) -> bool {
+        let points = self.points();
+        points.inspect(|points| points.prefetch(hash)).is_some()
+    }
+
+    /// First step of a lookup, past the filter or without it: starts fetching what
+    /// the next one reads, and says what to give it.
+    #[inline]
+    pub(crate) fn aim(&self, key: &[u8], hash: u64) -> Aim {
+        let Some(points) = self.points() else {
+            let Ok(block) = self.locate(key) else { return Aim::Nowhere };
+            self.prefetch_block(block);
+            return Aim::Block(block);
+        };
+        let found = points.find(hash, |block, number| {
+            let place = points.entry(block, number).filter(|_| self.is_in_place(block))?;
+            self.entry_at(place).map(|_| place)
+        });
+        found.filter(|_| key.len() == points.key_len()).map_or(Aim::Nowhere, Aim::Entry)
     }
 
     /// Second step: starts fetching the entry, where that takes two steps.
     #[inline]
-    pub(crate) fn aim_closer(&self, aim: usize, key: &[u8]) {
-        if self.points().is_none() {
-            self.prefetch_entry(aim, key);
+    pub(crate) fn aim_closer(&self, aim: Aim, key: &[u8]) {
+        if let Aim::Block(block) = aim {
+            self.prefetch_entry(block, key);
         }
     }
 
-    /// Last step: [`get`](Self::get) past the filter.
+    /// Last step: [`get`](Self::get) without a look at the filter.
     #[inline]
     pub(crate) fn get_aimed(
         &self,
-        aim: usize,
+        aim: Aim,
         key: &[u8],
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        // They may have come since: then the first step was in vain.
+        if let Aim::Entry(place) = aim
+            && let Some((found, value)) =
+                self.entry(place).and_then(|e| e.split_at_checked(key.len()))
+            && found == key
+            && let Some(seq_type) = self.seq_type_at(place)
+        {
+            // The only version of the key.
+            return Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))));
+        }
+        // The point index may have come since; then a first step by blocks was in
+        // vain.
         let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
-        match &hints.points {
-            Some(points) => self.get_by(points, key, hash, read),
-            None if aim == NOT_FOUND_YET => self.get_from(self.locate(key)?, key, read),
-            None => self.get_from(aim, key, read),
+        match (&hints.points, aim) {
+            (Some(points), _) => self.get_by(points, key, hash, read),
+            (None, Aim::Block(block)) => self.get_from(block, key, read),
+            (None, _) => self.get_from(self.locate(key)?, key, read),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::LEVELS;
 use crate::error::Result;
 use crate::memtable::MemTable;
-use crate::sstable::Table;
+use crate::sstable::{Aim, Table};
 use crate::types::key::{SeqType, hash_key};
 use crate::version::super_version::{Found, SuperVersion};
 
@@ -65,10 +65,13 @@ impl<'a> Group<'a, '_> {
         }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);
-            self.tables(|key| level0.contains_key(at, key).then(|| file.table()));
+            self.tables(false, |key| level0.contains_key(at, key).then(|| file.table()));
         }
-        for level in (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()) {
-            self.tables(|key| level.find_file(key).map(|at| level.files()[at].table()));
+        let mut levels =
+            (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()).peekable();
+        while let Some(level) = levels.next() {
+            let last = levels.peek().is_none();
+            self.tables(last, |key| level.find_file(key).map(|at| level.files()[at].table()));
         }
     }
 
@@ -90,19 +93,28 @@ impl<'a> Group<'a, '_> {
         }
     }
 
-    /// Looks into one table a lookup, as `choose` says.
-    fn tables(&mut self, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
+    /// Looks into one table a lookup, as `choose` says. In the last level most keys
+    /// are found: there the point index, where there is one, does for the filter,
+    /// whose line would be one more to fetch.
+    fn tables(&mut self, last: bool, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
-        let mut aims = [0; GROUP];
+        let mut filtered = [false; GROUP];
+        let mut aims = [Aim::Nowhere; GROUP];
         for (i, lookup) in self.open() {
             tables[i] = choose(lookup.key);
             if let Some(table) = tables[i] {
-                table.prefetch_filter(lookup.hash);
+                filtered[i] = !(last && table.prefetch_points(lookup.hash));
+                if filtered[i] {
+                    table.prefetch_filter(lookup.hash);
+                }
             }
         }
         let lookups = &self.lookups;
-        for (i, lookup) in lookups.iter().enumerate() {
+        for (i, lookup) in lookups.iter().enumerate().filter(|(i, _)| filtered[*i]) {
             tables[i] = tables[i].filter(|table| table.may_contain(lookup.hash));
+            if let Some(table) = tables[i] {
+                table.prefetch_points(lookup.hash);
+            }
         }
         for (i, lookup) in lookups.iter().enumerate() {
             if let Some(table) = tables[i] {

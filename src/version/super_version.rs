@@ -147,6 +147,7 @@ impl SuperVersion {
         let mut others = self.version.candidates(key);
         for (table, (_, file)) in ahead.iter_mut().zip(&mut others) {
             file.table().prefetch_filter(hash);
+            file.table().prefetch_points(hash);
             *table = Some(file.table());
         }
         for mem in mems {

@@ -46,6 +46,7 @@ fn get_in_steps(
 ) -> Result<Option<(SeqType, Vec<u8>)>> {
     let hash = hash_key(key);
     table.prefetch_filter(hash);
+    table.prefetch_points(hash);
     between[0].act(table);
     if !table.may_contain(hash) {
         return Ok(None);

@@ -9,6 +9,19 @@ fn entries(n: usize) -> Vec<Entry> {
     (0..n).map(|i| put(format!("{:012}", 3 * i), 0, format!("value {i:090}"))).collect()
 }
 
+/// A lookup at once and in steps, with the filter and without it: all the same.
+fn get(table: &Table, key: &[u8], read: SeqType) -> Result<Option<(SeqType, Vec<u8>)>> {
+    let hash = hash_key(key);
+    let found = super::get(table, key, read)?;
+    table.prefetch_points(hash);
+    let aim = table.aim(key, hash);
+    table.aim_closer(aim, key);
+    let aimed = table.get_aimed(aim, key, hash, read)?;
+    assert_eq!(aimed.map(|(seq_type, value)| (seq_type, value.to_vec())), found);
+    assert!(found.is_none() || table.may_contain(hash));
+    Ok(found)
+}
+
 pub(super) fn every_way_to_read() -> impl Iterator<Item = TableReadOptions> {
     use VerifyChecksums::{EveryRead, FirstTouch, Never};
     let modes = [ReadMode::Mmap, ReadMode::Pread].into_iter();
@@ -321,4 +334,35 @@ fn a_slot_that_leads_behind_the_entries_of_its_block_is_passed_over() {
         assert_eq!(other, Some((entries[7].0.seq_type, entries[7].1.clone())));
     }
     assert!(table.verify_all().is_err());
+}
+
+#[test]
+fn the_second_slot_of_a_tag_is_looked_at() {
+    let (env, entries) = (MemEnv::default(), entries(200));
+    let summary = write(&env, &entries, options(Compression::None, 4096));
+    let mut bytes = env.read(Path::new(PATH)).unwrap();
+    let mut forged = 0;
+    forge(&mut bytes, |points| {
+        let len = points.len() - 16;
+        for line in points[..len].as_chunks_mut::<64>().0 {
+            let slots = line.as_chunks_mut::<4>().0;
+            if slots[15] == [0; 4] && slots[0] != [0; 4] {
+                // Before the first one, its neighbour with the same tag.
+                slots.copy_within(..15, 1);
+                slots[0][0] ^= 1;
+                forged += 1;
+            }
+        }
+    });
+    assert!(forged > 5);
+    env.files.lock().insert(PATH.into(), bytes);
+    let table =
+        Table::open(&env, Path::new(PATH), 7, summary.file_size, None, read_options()).unwrap();
+    assert!(table.has_points());
+    for _ in 0..2 {
+        for (key, value) in &entries {
+            let found = get(&table, &key.user_key, SeqType::NEWEST).unwrap();
+            assert_eq!(found, Some((key.seq_type, value.clone())));
+        }
+    }
 }
