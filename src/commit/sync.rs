@@ -9,8 +9,8 @@
 //! sync: half as many a sync as could be. So a syncer lets those who waited last
 //! time come back first ([`Gathering`]): for as long as one sync for all is faster
 //! than two, and more and more rarely if they do not come. It does not sleep for
-//! that, but yields its processor, which they need to come back. A single writer
-//! waits for nobody.
+//! that, but yields its processor, which they need to come back. A writer that was
+//! alone last time waits for nobody.
 //!
 //! 1. Who finds a sync under way joins `sleepers` under the lock and sleeps. When it
 //!    ends, the syncer takes those off the list whom it covers, and wakes them; they
@@ -84,7 +84,7 @@ impl State {
 
 /// How many syncs at most begin at once after a gathering that did not pay.
 const PAUSE_MAX: u32 = 63;
-/// The longest gathering: it takes a processor that nobody else wants.
+/// The longest gathering, unless other threads keep the processor that was yielded.
 const GATHER_MAX: Duration = Duration::from_micros(500);
 
 /// Whether a syncer waits for others, and for how long that pays.
@@ -103,38 +103,50 @@ struct Gathering {
 impl Gathering {
     /// Lets others come back, if that is likely to pay.
     fn gather(state: &mut MutexGuard<'_, State>) {
-        let (writers, took) = (state.gathering.writers, state.gathering.took);
         let present = |state: &State| state.sleepers.len() as u32 + 1;
         let first = present(state);
-        if first >= writers || state.gathering.pause > 0 {
-            state.gathering.pause = state.gathering.pause.saturating_sub(1);
+        let gathering = &mut state.gathering;
+        if first >= gathering.writers || gathering.pause > 0 {
+            gathering.pause = gathering.pause.saturating_sub(1);
             return;
         }
         let start = clock::now();
         let (mut last, mut last_came) = (first, start);
-        let took_in_all = loop {
+        loop {
             MutexGuard::unlocked(state, yield_now);
             let (now, came) = (clock::now(), present(state));
             if came > last {
                 (last, last_came) = (came, now);
             }
-            // Who is missing will take as long again as the last one has been away,
-            // say: then those who are there lose as much as the others gain.
-            let patience = took * writers.saturating_sub(last) / writers;
-            let in_all = now.saturating_duration_since(start);
-            if now.saturating_duration_since(last_came) >= patience
-                || in_all >= took.min(GATHER_MAX)
-                || cfg!(shuttle)
-            {
-                break in_all;
+            // In a model time does not pass.
+            let since = |start| if cfg!(shuttle) { Duration::ZERO } else { now - start };
+            let gathering = &mut state.gathering;
+            if cfg!(shuttle) || gathering.is_over(last, since(last_came), since(start)) {
+                return gathering.ended(last - first, last, since(start));
             }
-        };
-        state.gathering.gathered(took * (last - first) > took_in_all * last);
+        }
     }
 
-    fn gathered(&mut self, paid: bool) {
-        // One that did not weighs as much as two and a half others.
-        let reluctance = if paid { self.reluctance * 3 / 4 } else { 2 * self.reluctance + 16 };
+    /// Whether the syncer goes on with `present` writers, the last of whom came
+    /// `lately` ago.
+    fn is_over(&self, present: u32, lately: Duration, in_all: Duration) -> bool {
+        // Say the next one will be away for as long again as the last one has been
+        // here: then those who are here lose as much as the others gain.
+        let patience = self.took * self.writers.saturating_sub(present) / self.writers;
+        lately >= patience || in_all >= self.took.min(GATHER_MAX)
+    }
+
+    /// After a gathering to which `came` writers came, so that `present` were there.
+    fn ended(&mut self, came: u32, present: u32, in_all: Duration) {
+        // One that did not pay weighs as much as two and a half that did.
+        let reluctance = if self.took * came > in_all * present {
+            self.reluctance * 3 / 4
+        } else if in_all > 4 * self.took {
+            // Others want the processors.
+            u32::MAX
+        } else {
+            2 * self.reluctance + 16
+        };
         self.reluctance = reluctance.min(16 * PAUSE_MAX);
         self.pause = self.reluctance / 16;
     }
@@ -171,9 +183,9 @@ impl GroupSync {
             return Ok(());
         };
         state.syncing = true;
-        Gathering::gather(&mut state);
         drop(state);
         let panicked = Panicked { group: self, failure };
+        Gathering::gather(&mut self.state.lock());
         let start = clock::now();
         let synced = sync();
         let took = clock::since(start);
@@ -290,7 +302,8 @@ mod tests {
         let before = (state.gathering.reluctance, state.gathering.pause);
         Gathering::gather(&mut state);
         let after = (state.gathering.reluctance, state.gathering.pause);
-        state.gathering.synced(2, Duration::ZERO);
+        // So slow that one in vain does not look as if the processors were wanted.
+        state.gathering.synced(2, Duration::from_secs(10));
         before != after && after.1 >= before.1
     }
 
@@ -302,8 +315,9 @@ mod tests {
         assert_eq!(gathered, [0, 2, 6, 14, 30, 62, 126, 190]);
         // And ever more often if they do.
         let mut state = group.state.lock();
+        state.gathering.took = Duration::from_micros(100);
         let paid = (0..).take_while(|_| {
-            state.gathering.gathered(true);
+            state.gathering.ended(1, 2, Duration::from_micros(49));
             state.gathering.pause > 0
         });
         assert_eq!(paid.count(), 14);
@@ -315,6 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn a_gathering_lasts_while_it_pays() {
+        let us = Duration::from_micros;
+        let new = || Gathering { writers: 4, took: us(100), ..Gathering::default() };
+        // One is there, then three.
+        assert!(!new().is_over(1, us(74), us(74)) && new().is_over(1, us(75), us(75)));
+        assert!(!new().is_over(3, us(24), us(70)) && new().is_over(3, us(25), us(70)));
+        // All are; or it has lasted as long as a sync, or too long.
+        assert!(new().is_over(4, us(0), us(1)) && new().is_over(5, us(0), us(1)));
+        assert!(!new().is_over(2, us(1), us(99)) && new().is_over(2, us(1), us(100)));
+        let slow = Gathering { took: us(9000), ..new() };
+        assert!(!slow.is_over(2, us(1), us(499)) && slow.is_over(2, us(1), us(500)));
+        let pause = |came, in_all| {
+            let mut gathering = new();
+            gathering.ended(came, came + 1, us(in_all));
+            gathering.pause
+        };
+        assert_eq!([pause(3, 74), pause(3, 75), pause(1, 50), pause(0, 1)], [0, 1, 1, 1]);
+        assert_eq!([pause(3, 400), pause(3, 401)], [1, PAUSE_MAX]);
+    }
+
+    #[test]
     fn a_panic_in_a_sync_ends_the_wait_of_all_others() {
         let shared = Arc::new((GroupSync::new(0), Failure::default()));
         let (ended, end) = mpsc::channel();
@@ -322,8 +357,11 @@ mod tests {
             let (shared, ended) = (Arc::clone(&shared), ended.clone());
             thread::spawn(move || ended.send(shared.0.wait(1, &shared.1, || Ok(1))).unwrap());
         };
+        let fails = || {
+            let result = end.recv_timeout(Duration::from_secs(60)).expect("it waits without end");
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Poisoned);
+        };
         let sync = || {
-            // One thread sleeps when it happens, another comes later.
             wait_elsewhere();
             while shared.0.state.lock().sleepers.is_empty() {
                 thread::yield_now();
@@ -331,11 +369,10 @@ mod tests {
             panic!("planted");
         };
         assert!(catch_unwind(AssertUnwindSafe(|| shared.0.wait(1, &shared.1, sync))).is_err());
+        // Who slept is woken, before another comes.
+        fails();
         wait_elsewhere();
-        for _ in 0..2 {
-            let result = end.recv_timeout(Duration::from_secs(60)).expect("it waits without end");
-            assert_eq!(result.unwrap_err().kind(), ErrorKind::Poisoned);
-        }
+        fails();
         let state = shared.0.state.lock();
         assert!(!state.syncing && state.sleepers.is_empty());
     }

@@ -22,7 +22,8 @@
 //! 4. A slot is a hint: the reader compares the key. (The index would do for a
 //!    filter, but the table keeps its bloom filter: that one is a quarter of the
 //!    size, so that more of it is cached, and without it lookups of absent keys
-//!    take 1.45 times as long.)
+//!    take 1.45 times as long. Where many lookups share the memory's bandwidth, in
+//!    the last level, the index does for it.)
 
 use std::cmp::Ordering;
 

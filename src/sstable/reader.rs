@@ -72,12 +72,13 @@ fn prefetch_entry(entry: &[u8]) {
 /// What the first step of a lookup found out for those after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
-    /// That the point index names no entry that could be read at once; or nothing,
-    /// since the index could not be read: the last step tries again, and tells the
-    /// error.
-    Nowhere,
+    /// The point index names no entry.
+    Absent,
+    /// It names none that could be fetched yet; or the index could not be read, and
+    /// the last step tries again, and tells the error.
+    Unknown,
     Block(usize),
-    /// The first one that the point index names.
+    /// The first one that the point index names in a block that was touched before.
     Entry(Place),
 }
 
@@ -361,15 +362,20 @@ impl Table {
     #[inline]
     pub(crate) fn aim(&self, key: &[u8], hash: u64) -> Aim {
         let Some(points) = self.points() else {
-            let Ok(block) = self.locate(key) else { return Aim::Nowhere };
+            let Ok(block) = self.locate(key) else { return Aim::Unknown };
             self.prefetch_block(block);
             return Aim::Block(block);
         };
+        if key.len() != points.key_len() {
+            return Aim::Absent;
+        }
+        let mut otherwise = Aim::Absent;
         let found = points.find(hash, |block, number| {
+            otherwise = Aim::Unknown;
             let place = points.entry(block, number).filter(|_| self.is_in_place(block))?;
             self.entry_at(place).map(|_| place)
         });
-        found.filter(|_| key.len() == points.key_len()).map_or(Aim::Nowhere, Aim::Entry)
+        found.map_or(otherwise, Aim::Entry)
     }
 
     /// Second step: starts fetching the entry, where that takes two steps.
@@ -380,7 +386,8 @@ impl Table {
         }
     }
 
-    /// Last step: [`get`](Self::get) without a look at the filter.
+    /// Last step: [`get`](Self::get), with a look at the filter only if that saves
+    /// more.
     #[inline]
     pub(crate) fn get_aimed(
         &self,
@@ -389,20 +396,26 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        if let Aim::Entry(place) = aim
-            && let Some((found, value)) =
-                self.entry(place).and_then(|e| e.split_at_checked(key.len()))
-            && found == key
-            && let Some(seq_type) = self.seq_type_at(place)
-        {
-            // The only version of the key.
-            return Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))));
+        match aim {
+            Aim::Absent => return Ok(None),
+            Aim::Entry(place) => {
+                let entry = self.entry(place).and_then(|e| e.split_at_checked(key.len()));
+                if let (Some((found, value)), Some(seq_type)) = (entry, self.seq_type_at(place))
+                    && found == key
+                {
+                    // The only version of the key.
+                    return Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))));
+                }
+            }
+            Aim::Block(_) | Aim::Unknown => {}
         }
         // The point index may have come since; then a first step by blocks was in
         // vain.
         let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
         match (&hints.points, aim) {
-            (Some(points), _) => self.get_by(points, key, hash, read),
+            // Blocks are touched only if the filter has the key, too.
+            (Some(points), _) if hints.may_contain(hash) => self.get_by(points, key, hash, read),
+            (Some(_), _) => Ok(None),
             (None, Aim::Block(block)) => self.get_from(block, key, read),
             (None, _) => self.get_from(self.locate(key)?, key, read),
         }

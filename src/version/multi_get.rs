@@ -1,6 +1,7 @@
 //! Many lookups at once, advanced in stages so that their cache misses overlap.
 //!
-//! One lookup is a chain of dependent misses: filter line, block heads, entry.
+//! One lookup is a chain of dependent misses: filter line, block heads, entry; or
+//! line of the point index, entry.
 //! Sixteen chains side by side keep the memory busy: each stage touches, for
 //! every lookup of the group, what the stage before asked for, and asks for
 //! what the next one will touch. Memtables and files are still consulted newest
@@ -99,7 +100,7 @@ impl<'a> Group<'a, '_> {
     fn tables(&mut self, last: bool, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
         let mut filtered = [false; GROUP];
-        let mut aims = [Aim::Nowhere; GROUP];
+        let mut aims = [Aim::Absent; GROUP];
         for (i, lookup) in self.open() {
             tables[i] = choose(lookup.key);
             if let Some(table) = tables[i] {

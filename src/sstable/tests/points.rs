@@ -12,11 +12,11 @@ fn entries(n: usize) -> Vec<Entry> {
 /// A lookup at once and in steps, with the filter and without it: all the same.
 fn get(table: &Table, key: &[u8], read: SeqType) -> Result<Option<(SeqType, Vec<u8>)>> {
     let hash = hash_key(key);
-    let found = super::get(table, key, read)?;
     table.prefetch_points(hash);
     let aim = table.aim(key, hash);
     table.aim_closer(aim, key);
     let aimed = table.get_aimed(aim, key, hash, read)?;
+    let found = super::get(table, key, read)?;
     assert_eq!(aimed.map(|(seq_type, value)| (seq_type, value.to_vec())), found);
     assert!(found.is_none() || table.may_contain(hash));
     Ok(found)
