@@ -147,7 +147,7 @@ fn model_notices_who_joins_a_sync_that_began_before() {
 }
 
 #[test]
-fn model_notices_sleepers_without_a_syncer() {
+fn model_notices_waiters_without_a_syncer() {
     must_fail("wake-no-syncer", || explore(SCHEDULES, || waits(Fails::Nothing)));
 }
 

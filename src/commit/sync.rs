@@ -12,11 +12,11 @@
 //! that, but yields its processor, which they need to come back. A writer that was
 //! alone last time waits for nobody.
 //!
-//! 1. Who finds a sync under way joins `sleepers` under the lock and sleeps. When it
+//! 1. Who finds a sync under way joins `waiters` under the lock and sleeps. When it
 //!    ends, the syncer takes those off the list whom it covers, and wakes them; they
 //!    need no lock to see that their write is durable.
 //! 2. If others are left, it wakes the first of them, who syncs unless somebody
-//!    already does. So while there are sleepers, a sync is under way or one of them
+//!    already does. So while there are waiters, a sync is under way or one of them
 //!    is awake. Who leaves because of a failure wakes the next.
 
 use std::io;
@@ -35,50 +35,50 @@ use crate::util::{clock, seeded};
 struct State {
     syncing: bool,
     /// In order of arrival; none of them durable.
-    sleepers: Vec<Sleeper>,
+    waiters: Vec<Waiter>,
     gathering: Gathering,
 }
 
 #[derive(Debug)]
-struct Sleeper {
+struct Waiter {
     sequence: SequenceNumber,
-    bed: Arc<Bed>,
+    parker: Arc<Parker>,
 }
 
 /// Where one thread sleeps. Not `thread::park`, whose token is the caller's.
 #[derive(Debug, Default)]
-struct Bed {
+struct Parker {
     woken: Mutex<bool>,
-    rung: Condvar,
+    signal: Condvar,
 }
 
-impl Bed {
-    fn sleep(&self) {
+impl Parker {
+    fn park(&self) {
         let mut woken = self.woken.lock();
         while !mem::take(&mut *woken) {
-            self.rung.wait(&mut woken);
+            self.signal.wait(&mut woken);
         }
     }
 
-    fn wake(&self) {
+    fn unpark(&self) {
         *self.woken.lock() = true;
-        self.rung.notify_all();
+        self.signal.notify_all();
     }
 }
 
 impl State {
-    fn leave(&mut self, bed: &Arc<Bed>) {
-        self.sleepers.retain(|sleeper| !Arc::ptr_eq(&sleeper.bed, bed));
+    fn leave(&mut self, parker: &Arc<Parker>) {
+        self.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.parker, parker));
     }
 
     fn wake_next(&self) {
-        if let Some(next) = self.sleepers.first() {
-            next.bed.wake();
+        if let Some(next) = self.waiters.first() {
+            next.parker.unpark();
         }
     }
 
     fn wake_all(&self) {
-        self.sleepers.iter().for_each(|sleeper| sleeper.bed.wake());
+        self.waiters.iter().for_each(|waiter| waiter.parker.unpark());
     }
 }
 
@@ -103,7 +103,7 @@ struct Gathering {
 impl Gathering {
     /// Lets others come back, if that is likely to pay.
     fn gather(state: &mut MutexGuard<'_, State>) {
-        let present = |state: &State| state.sleepers.len() as u32 + 1;
+        let present = |state: &State| state.waiters.len() as u32 + 1;
         let first = present(state);
         let gathering = &mut state.gathering;
         if first >= gathering.writers || gathering.pause > 0 {
@@ -179,7 +179,7 @@ impl GroupSync {
         failure: &Failure,
         sync: impl FnOnce() -> Result<SequenceNumber>,
     ) -> Result<()> {
-        let Some(mut state) = self.sleep(sequence, failure)? else {
+        let Some(mut state) = self.wait_for_turn(sequence, failure)? else {
             return Ok(());
         };
         state.syncing = true;
@@ -210,7 +210,7 @@ impl GroupSync {
 
     /// Sleeps until `sequence` is durable: `None`; or until it is this thread that
     /// must sync: the lock.
-    fn sleep(
+    fn wait_for_turn(
         &self,
         sequence: SequenceNumber,
         failure: &Failure,
@@ -220,21 +220,21 @@ impl GroupSync {
         while !self.is_durable(sequence) {
             let failed = failure.check();
             if failed.is_err() || !state.syncing {
-                if let Some(bed) = joined {
-                    state.leave(&bed);
+                if let Some(parker) = joined {
+                    state.leave(&parker);
                 }
                 if failed.is_err() && !seeded::bug("leave-without-waking") {
                     state.wake_next();
                 }
                 return failed.map(|()| Some(state));
             }
-            let bed = joined.get_or_insert_with(|| {
-                let bed = Arc::new(Bed::default());
-                state.sleepers.push(Sleeper { sequence, bed: Arc::clone(&bed) });
-                bed
+            let parker = joined.get_or_insert_with(|| {
+                let parker = Arc::new(Parker::default());
+                state.waiters.push(Waiter { sequence, parker: Arc::clone(&parker) });
+                parker
             });
             drop(state);
-            bed.sleep();
+            parker.park();
             if self.is_durable(sequence) || seeded::bug("join-any-sync") {
                 return Ok(None);
             }
@@ -252,19 +252,19 @@ impl GroupSync {
     /// A sync up to `durable` has ended well: wakes those it covers, and who is to
     /// go on.
     fn release(&self, mut state: MutexGuard<'_, State>, durable: SequenceNumber, took: Duration) {
-        let writers = state.sleepers.len() as u32 + 1;
+        let writers = state.waiters.len() as u32 + 1;
         state.gathering.synced(writers, took);
         // Relaxed: changed under the lock only. Release: see `is_durable`.
         let durable = durable.max(self.durable.load(Ordering::Relaxed));
         self.durable.store(durable, Ordering::Release);
-        let covered = |sleeper: &mut Sleeper| sleeper.sequence <= durable;
-        let released: Vec<_> = state.sleepers.extract_if(.., covered).collect();
+        let covered = |waiter: &mut Waiter| waiter.sequence <= durable;
+        let released: Vec<_> = state.waiters.extract_if(.., covered).collect();
         if !seeded::bug("wake-no-syncer") {
             state.wake_next();
         }
         drop(state);
         // Without the lock, which they need when they come back.
-        released.iter().for_each(|sleeper| sleeper.bed.wake());
+        released.iter().for_each(|waiter| waiter.parker.unpark());
     }
 }
 
@@ -322,8 +322,8 @@ mod tests {
         });
         assert_eq!(paid.count(), 14);
         // One that waits already is nobody to wait for.
-        let bed = Arc::default();
-        state.sleepers.push(Sleeper { sequence: 1, bed });
+        let parker = Arc::default();
+        state.waiters.push(Waiter { sequence: 1, parker });
         drop(state);
         assert!(!gathers(&group));
     }
@@ -363,7 +363,7 @@ mod tests {
         };
         let sync = || {
             wait_elsewhere();
-            while shared.0.state.lock().sleepers.is_empty() {
+            while shared.0.state.lock().waiters.is_empty() {
                 thread::yield_now();
             }
             panic!("planted");
@@ -374,6 +374,6 @@ mod tests {
         wait_elsewhere();
         fails();
         let state = shared.0.state.lock();
-        assert!(!state.syncing && state.sleepers.is_empty());
+        assert!(!state.syncing && state.waiters.is_empty());
     }
 }
