@@ -20,6 +20,7 @@ mod points;
 pub(crate) mod reader;
 pub(crate) mod salvage;
 mod source;
+mod staged;
 mod verify;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ mod tests;
 pub(crate) use builder::{TableBuilder, TableOptions, WrittenTable};
 pub(crate) use format::Origin;
 pub(crate) use iterator::TableIter;
-pub(crate) use reader::{Aim, Table, TableReadOptions, TableValue};
+pub(crate) use reader::{Table, TableReadOptions, TableValue};
+pub(crate) use staged::Aim;

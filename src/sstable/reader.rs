@@ -69,19 +69,6 @@ fn prefetch_entry(entry: &[u8]) {
     entry.last().into_iter().for_each(prefetch);
 }
 
-/// What the first step of a lookup found out for those after it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Aim {
-    /// The point index names no entry.
-    Absent,
-    /// It names none that could be fetched yet; or the index could not be read, and
-    /// the last step tries again, and tells the error.
-    Unknown,
-    Block(usize),
-    /// The first one that the point index names in a block that was touched before.
-    Entry(Place),
-}
-
 /// How tables are read.
 #[derive(Clone, Debug)]
 pub(crate) struct TableReadOptions {
@@ -278,7 +265,7 @@ impl Table {
 
     /// [`get`](Self::get) by the point index (rule 8).
     #[inline]
-    fn get_by(
+    pub(super) fn get_by(
         &self,
         points: &PointIndex,
         key: &[u8],
@@ -314,7 +301,7 @@ impl Table {
 
     /// An entry of a block that is in place.
     #[inline]
-    fn entry(&self, place: Place) -> Option<&[u8]> {
+    pub(super) fn entry(&self, place: Place) -> Option<&[u8]> {
         self.region.get(place.start..place.start + place.len)
     }
 
@@ -347,77 +334,6 @@ impl Table {
     pub(crate) fn prefetch_filter(&self, hash: u64) {
         if let Some(Hints { filter: Some(filter), .. }) = self.hints.get() {
             filter.prefetch(hash);
-        }
-    }
-
-    /// Starts fetching the line of the point index; false if there is none.
-    #[inline]
-    pub(crate) fn prefetch_points(&self, hash: u64) -> bool {
-        let points = self.points();
-        points.inspect(|points| points.prefetch(hash)).is_some()
-    }
-
-    /// First step of a lookup, past the filter or without it: starts fetching what
-    /// the next one reads, and says what to give it.
-    #[inline]
-    pub(crate) fn aim(&self, key: &[u8], hash: u64) -> Aim {
-        let Some(points) = self.points() else {
-            let Ok(block) = self.locate(key) else { return Aim::Unknown };
-            self.prefetch_block(block);
-            return Aim::Block(block);
-        };
-        if key.len() != points.key_len() {
-            return Aim::Absent;
-        }
-        let mut otherwise = Aim::Absent;
-        let found = points.find(hash, |block, number| {
-            otherwise = Aim::Unknown;
-            let place = points.entry(block, number).filter(|_| self.is_in_place(block))?;
-            self.entry_at(place).map(|_| place)
-        });
-        found.map_or(otherwise, Aim::Entry)
-    }
-
-    /// Second step: starts fetching the entry, where that takes two steps.
-    #[inline]
-    pub(crate) fn aim_closer(&self, aim: Aim, key: &[u8]) {
-        if let Aim::Block(block) = aim {
-            self.prefetch_entry(block, key);
-        }
-    }
-
-    /// Last step: [`get`](Self::get), with a look at the filter only if that saves
-    /// more.
-    #[inline]
-    pub(crate) fn get_aimed(
-        &self,
-        aim: Aim,
-        key: &[u8],
-        hash: u64,
-        read: SeqType,
-    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        match aim {
-            Aim::Absent => return Ok(None),
-            Aim::Entry(place) => {
-                let entry = self.entry(place).and_then(|e| e.split_at_checked(key.len()));
-                if let (Some((found, value)), Some(seq_type)) = (entry, self.seq_type_at(place))
-                    && found == key
-                {
-                    // The only version of the key.
-                    return Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))));
-                }
-            }
-            Aim::Block(_) | Aim::Unknown => {}
-        }
-        // The point index may have come since; then a first step by blocks was in
-        // vain.
-        let Some(hints) = self.hints.get() else { return self.get_early(key, hash, read) };
-        match (&hints.points, aim) {
-            // Blocks are touched only if the filter has the key, too.
-            (Some(points), _) if hints.may_contain(hash) => self.get_by(points, key, hash, read),
-            (Some(_), _) => Ok(None),
-            (None, Aim::Block(block)) => self.get_from(block, key, read),
-            (None, _) => self.get_from(self.locate(key)?, key, read),
         }
     }
 
