@@ -280,14 +280,25 @@ impl Table {
             if !self.is_in_place(block) {
                 return self.get_from(block, key, read).transpose();
             }
-            let (found, value) = self.entry_at(place)?.split_at_checked(key.len())?;
-            if found != key {
-                return None;
-            }
-            let seq_type = self.seq_type_at(place)?;
-            (seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
+            let (seq_type, value) = self.match_entry(place, self.entry_at(place)?, key)?;
+            (seq_type <= read).then_some(Ok((seq_type, value)))
         });
         found.transpose()
+    }
+
+    /// The version that `entry`, which is at `place`, holds, if it is one of `key`.
+    #[inline]
+    pub(super) fn match_entry<'a>(
+        &self,
+        place: Place,
+        entry: &'a [u8],
+        key: &[u8],
+    ) -> Option<(SeqType, TableValue<'a>)> {
+        let (found, value) = entry.split_at_checked(key.len())?;
+        if found != key {
+            return None;
+        }
+        Some((self.seq_type_at(place)?, TableValue::Mapped(value)))
     }
 
     /// Sequence and type of an entry of a block that is in place.

@@ -72,12 +72,10 @@ impl Table {
         match aim {
             Aim::Absent => return Ok(None),
             Aim::Entry(place) => {
-                let entry = self.entry(place).and_then(|e| e.split_at_checked(key.len()));
-                if let (Some((found, value)), Some(seq_type)) = (entry, self.seq_type_at(place))
-                    && found == key
-                {
+                let entry = self.entry(place);
+                if let Some(found) = entry.and_then(|e| self.match_entry(place, e, key)) {
                     // The only version of the key.
-                    return Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))));
+                    return Ok(Some(found).filter(|(seq_type, _)| *seq_type <= read));
                 }
             }
             Aim::Block(_) | Aim::Unknown => {}
