@@ -24,6 +24,7 @@
 //!    second half damaged.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::types::key::{
@@ -46,6 +47,8 @@ const _: () = assert!(VALUE_LEN_MAX < 1 << (7 * VALUE_LEN_LEN_MAX));
 const KEY_TOO_LONG: &str = "key is longer than 65535 bytes";
 const VALUE_TOO_LONG: &str = "value is longer than 1 GiB";
 const TOO_MANY: &str = "batch holds more than 4294967295 entries";
+const FOREIGN: &str =
+    "the batch names a column family of another database, or of an earlier opening";
 
 /// What one column family gets from a batch, for reserving its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,21 @@ pub struct WriteBatch {
     /// search nothing.
     hot: usize,
     violation: Option<&'static str>,
+    /// Whose families it names, beside the default one of whoever writes it.
+    owner: Option<OpeningId>,
+}
+
+/// One opening of a database, unique in the process: families of two databases
+/// may have the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpeningId(u64);
+
+impl OpeningId {
+    pub(crate) fn next() -> OpeningId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Relaxed: only that no two get the same counts.
+        OpeningId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl WriteBatch {
@@ -139,6 +157,15 @@ impl WriteBatch {
         self.count = 0;
         self.hot = 0;
         self.violation = None;
+        self.owner = None;
+    }
+
+    /// Says that the next entry is for a family of this opening.
+    #[inline]
+    pub(crate) fn belongs_to(&mut self, owner: OpeningId) {
+        if *self.owner.get_or_insert(owner) != owner {
+            self.violation.get_or_insert(FOREIGN);
+        }
     }
 
     /// Appends an entry; an oversized one is remembered as a violation.
@@ -184,9 +211,14 @@ impl WriteBatch {
         totals.padded_bytes += bytes;
     }
 
-    /// `InvalidArgument` naming the first limit that an entry exceeded.
-    pub(crate) fn validate(&self) -> Result<()> {
-        self.violation.map_or(Ok(()), |what| Err(Error::invalid(what)))
+    /// `InvalidArgument` naming the first limit that an entry exceeded, or when
+    /// it names families of another database than the one it is written to.
+    pub(crate) fn validate(&self, writer: OpeningId) -> Result<()> {
+        let foreign = self.owner.is_some_and(|owner| owner != writer);
+        match self.violation.or(foreign.then_some(FOREIGN)) {
+            Some(what) => Err(Error::invalid(what)),
+            None => Ok(()),
+        }
     }
 
     /// Sums by column family, in the order of first use.

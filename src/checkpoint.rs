@@ -176,7 +176,7 @@ impl<'a> Copy<'a> {
             // Not if anything is in it, another's lock, say.
             let _ = env.remove_dir(&dir);
             match e.kind() {
-                io::ErrorKind::WouldBlock => Error::Busy { path },
+                io::ErrorKind::WouldBlock => Error::Busy,
                 _ => Error::io("lock", path, e),
             }
         })?;

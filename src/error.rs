@@ -52,11 +52,8 @@ pub enum Error {
     #[error("transaction conflict")]
     Conflict,
     /// Another process, or another handle in this one, has the database open.
-    #[error("database is open elsewhere: {} is locked", path.display())]
-    Busy {
-        /// The lock file.
-        path: PathBuf,
-    },
+    #[error("database is open elsewhere: its lock is held")]
+    Busy,
     /// The caller passed something that is never legal.
     #[error("invalid argument: {0}")]
     InvalidArgument(Cow<'static, str>),
@@ -129,7 +126,7 @@ impl Error {
             Error::Io { .. } => ErrorKind::Io,
             Error::Corruption { .. } => ErrorKind::Corruption,
             Error::Conflict => ErrorKind::Conflict,
-            Error::Busy { .. } => ErrorKind::Busy,
+            Error::Busy => ErrorKind::Busy,
             Error::InvalidArgument(_) => ErrorKind::InvalidArgument,
             Error::NotADatabase { .. } => ErrorKind::NotADatabase,
             Error::UnsupportedFormat { .. } => ErrorKind::UnsupportedFormat,
@@ -144,7 +141,6 @@ impl Error {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Error::Io { path, .. }
-            | Error::Busy { path }
             | Error::NotADatabase { path, .. }
             | Error::UnsupportedFormat { path, .. } => Some(path),
             Error::Corruption { file, .. } => Some(file),

@@ -355,7 +355,7 @@ impl Transaction {
         if batch.is_empty() {
             return Ok(seen);
         }
-        batch.validate()?;
+        batch.validate(self.default.handle().id)?;
         // The snapshot lives on until the write is done.
         let mut commit = Checked { batch: Batch(&batch), keys: &keys, since: seen };
         self.default.handle().pipeline()?.write(&mut commit, options)

@@ -302,6 +302,8 @@ fn a_failed_sync_is_neither_ignored_nor_retried() {
     env.record();
     assert_eq!(db.put_opt("c", "1", &synced()).unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(db.put("c", "1").unwrap_err().kind(), ErrorKind::Poisoned);
+    let nothing = db.write(&WriteBatch::new(), &WriteOptions::default());
+    assert_eq!(nothing.unwrap_err().kind(), ErrorKind::Poisoned);
     assert!(db.sync_wal().is_err() && db.flush().is_err());
     assert_eq!(db.get("a").unwrap().unwrap(), "1");
     assert!(db.close().is_err());

@@ -162,6 +162,22 @@ fn a_failed_open_removes_the_tables_that_it_made() {
     }
 }
 
+#[test]
+fn an_empty_batch_that_is_synced_makes_durable_what_came_before() {
+    let env = SimEnv::new();
+    let db = Db::open(PATH, &small_options(Arc::new(env.clone()))).unwrap();
+    let nothing = |options: WriteOptions| db.write(&WriteBatch::new(), &options).unwrap();
+    let survivors = || {
+        let image = Arc::new(env.crash_clean());
+        Db::open(PATH, &small_options(image)).unwrap().iter().count()
+    };
+    (0..10_u32).for_each(|n| db.put(n.to_be_bytes(), "value").unwrap());
+    assert_eq!(nothing(WriteOptions::default()), 10);
+    assert_eq!(survivors(), 0);
+    assert_eq!(nothing(WriteOptions::default().sync(true)), 10);
+    assert_eq!(survivors(), 10);
+}
+
 /// Several threads make the tables of one compaction; one of them fails.
 #[test]
 fn a_failed_compaction_removes_the_tables_that_it_made() {

@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn batches_round_trip(ops in prop::collection::vec(op(), 0..40), first in 1u64..1 << 50) {
         let batch = batch_of(&ops);
-        prop_assert!(batch.validate().is_ok());
+        prop_assert!(batch.validate(OpeningId::next()).is_ok());
         let bytes = payload(&batch, first);
         let (read_first, count, entries) = decode_payload(&bytes).unwrap();
         prop_assert_eq!(read_first, first);
@@ -167,17 +167,18 @@ fn an_iterator_ends_after_its_error() {
 fn the_first_oversized_entry_is_reported_and_none_is_stored() {
     let mut batch = WriteBatch::with_capacity(64);
     batch.put(vec![b'k'; KEY_LEN_MAX], "");
-    assert!(batch.validate().is_ok());
+    assert!(batch.validate(OpeningId::next()).is_ok());
     let before = (batch.len(), batch.byte_len());
     batch.put(vec![b'k'; KEY_LEN_MAX + 1], "");
     batch.put("k", vec![0; VALUE_LEN_MAX + 1]);
     assert_eq!((batch.len(), batch.byte_len()), before);
-    match batch.validate() {
+    match batch.validate(OpeningId::next()) {
         Err(Error::InvalidArgument(what)) => assert_eq!(what, KEY_TOO_LONG),
         other => panic!("{other:?}"),
     }
     batch.clear();
-    assert!(batch.validate().is_ok() && batch.is_empty() && batch.totals().is_empty());
+    assert!(batch.validate(OpeningId::next()).is_ok());
+    assert!(batch.is_empty() && batch.totals().is_empty());
     assert_eq!(batch.byte_len(), PAYLOAD_HEADER_LEN);
     let key = vec![0; KEY_LEN_MAX + 1];
     assert!(SingleEntry::new(0, ValueType::Put, &key, b"").is_err());

@@ -306,7 +306,7 @@ impl Pipeline {
             return Err(Error::invalid("a write without the log cannot be synced"));
         }
         if c.count() == 0 {
-            return Ok(self.visible());
+            return self.write_nothing(o);
         }
         if o.no_slowdown && self.stall.active() {
             // After a failure nobody catches up.
@@ -342,6 +342,21 @@ impl Pipeline {
         timer.add(Counter::EntriesWritten, u64::from(c.count()));
         timer.add(Counter::BytesWritten, c.payload_len() as u64);
         Ok(r.last)
+    }
+
+    /// What an empty batch is: it fails where others would, and if it is to be
+    /// synced, all that it comes after is.
+    #[cold]
+    fn write_nothing(&self, o: &WriteOptions) -> Result<SequenceNumber> {
+        self.failure.check()?;
+        if self.state.lock().closed {
+            return Err(Error::Closed);
+        }
+        let last = self.visible();
+        if o.sync {
+            self.sync_to(last)?;
+        }
+        Ok(last)
     }
 
     /// Poisons the database and wakes everybody who waits on it.

@@ -258,11 +258,13 @@ impl fmt::Debug for ColumnFamily {
 impl WriteBatch {
     /// Adds a put into a column family.
     pub fn put_in(&mut self, cf: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.belongs_to(cf.handle.id);
         self.push(cf.family.id, ValueType::Put, key.as_ref(), value.as_ref());
     }
 
     /// Adds a delete from a column family.
     pub fn delete_in(&mut self, cf: &ColumnFamily, key: impl AsRef<[u8]>) {
+        self.belongs_to(cf.handle.id);
         self.push(cf.family.id, ValueType::Delete, key.as_ref(), &[]);
     }
 }

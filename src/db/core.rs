@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::batch::OpeningId;
 use crate::commit::{Failure, FamilyWriter, FlushTarget, Pipeline};
 use crate::compaction::output::TableContext;
 use crate::compaction::picker::targets::compaction_debt;
@@ -52,6 +53,7 @@ fn figure(counter: &AtomicU64) -> u64 {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Core {
+    pub(crate) id: OpeningId,
     pub(crate) context: TableContext,
     pub(crate) options: Options,
     /// `None` in a database opened read-only.

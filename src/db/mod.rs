@@ -214,7 +214,8 @@ impl Db {
     }
 
     /// Drops a column family with everything in it. Iterators and slices that
-    /// were taken from it stay valid; its handles refuse from now on.
+    /// were taken from it stay valid; its handles refuse from now on, except that a
+    /// [`ReadPin`] and a snapshot still read what it held.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown name, or for `"default"`.
@@ -235,7 +236,7 @@ impl Db {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
-        batch.validate()?;
+        batch.validate(self.core().id)?;
         self.core().pipeline()?.write(&mut Batch(batch), options)
     }
 

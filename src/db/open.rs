@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::batch::OpeningId;
 use crate::cache::BlockCache;
 use crate::commit::{Failure, FamilyWriter, Pipeline, PipelineParts};
 use crate::compaction::output::TableContext;
@@ -92,7 +93,7 @@ pub(super) fn not_a_database(path: &Path, what: &'static str) -> Error {
 pub(crate) fn lock(path: &Path, options: &Options) -> Result<Box<dyn FileLock>> {
     let lock_path = filename::lock_path(path);
     options.env.lock(&lock_path).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => Error::Busy { path: lock_path },
+        io::ErrorKind::WouldBlock => Error::Busy,
         _ => Error::io("lock", lock_path, e),
     })
 }
@@ -201,6 +202,7 @@ impl Opening<'_> {
         });
         let families = self.open_families(&pipeline, &purge, &recorder)?;
         let core = Arc::new(Core {
+            id: OpeningId::next(),
             context: self.context,
             options: options.clone(),
             pipeline: Some(pipeline),

@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::batch::OpeningId;
 use crate::commit::Failure;
 use crate::compaction::output::TableContext;
 use crate::config::Options;
@@ -82,7 +83,7 @@ pub(super) fn open_read_only(path: &Path, options: &Options) -> Result<Db> {
     // The state may be one that cannot be read at all.
     match read(path, options)? {
         Some(state) => state.into_db(path, options),
-        None => Err(Error::Busy { path: filename::lock_path(path) }),
+        None => Err(Error::Busy),
     }
 }
 
@@ -118,6 +119,7 @@ impl State {
         let recorder = Arc::new(Recorder::new(options.statistics));
         let families = self.families(path, options, &purge, &recorder)?;
         let core = Arc::new(Core {
+            id: OpeningId::next(),
             context: self.context,
             options: options.clone(),
             pipeline: None,

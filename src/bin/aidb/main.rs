@@ -163,7 +163,7 @@ fn check(common: &Common, json: bool, out: &mut impl Write) -> Result<(), Failur
     let path = dir.join("LOCK");
     let locked = PosixEnv::new().lock(&path);
     if locked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
-        return Err(aidb::Error::Busy { path }.into());
+        return Err(aidb::Error::Busy.into());
     }
     let db = Db::open_read_only(dir, &Options::default())?;
     let report = db.verify()?;
