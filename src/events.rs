@@ -2,7 +2,8 @@
 //!
 //! 1. Listeners are called on the thread on which the thing happened, with no
 //!    lock held: they may call the database, but for what waits for background
-//!    work, which may be waiting for them.
+//!    work, which may be waiting for them, and for changes of column families,
+//!    which wait for a close that may be waiting for them.
 //! 2. A panic of a listener ends that call and nothing else.
 //! 3. Without a listener, no event is even made.
 
@@ -142,8 +143,8 @@ pub enum Event<'a> {
 /// must not wait for background work: it may be called by the very thread that
 /// does it. So it may read, and write with
 /// [`no_slowdown`](crate::WriteOptions::no_slowdown), but not `flush`,
-/// `wait_idle`, `compact_range`, `checkpoint` or `close`, nor write without that
-/// option. A listener that panics is called again at the next event.
+/// `wait_idle`, `compact_range`, `checkpoint` or `close`, nor create or drop a
+/// column family, nor write without that option. A listener that panics is called again at the next event.
 ///
 /// [`Options::listener`]: crate::Options::listener
 ///

@@ -64,7 +64,13 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let mut filter = VersionFilter::new(shared.snapshots.to_vec());
     let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
     let mut overlap = Overlap::new(&plan.grandparents);
+    if let Some(start) = &range.start {
+        // What lies before the range is none of its tables'.
+        overlap.advance(start);
+        overlap.restart();
+    }
     let target = options.target_file_bytes;
+    let overlap_max = target.saturating_mul(GRANDPARENT_OVERLAP_MAX);
     let bottommost = plan.grandparents.is_empty();
     let mut output =
         OutputWriter::new(context, options, origin, plan.output_level, target, bottommost);
@@ -84,8 +90,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
         }
         if !filter.is_same_key(key) || seeded::bug("split-user-key") {
             let overlapping = overlap.advance(key);
-            let costly = overlapping > GRANDPARENT_OVERLAP_MAX * target
-                && output.current_bytes() > target / 8;
+            let costly = overlapping > overlap_max && output.current_bytes() > target / 8;
             if output.is_full() || costly {
                 output.cut()?;
                 overlap.restart();

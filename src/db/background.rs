@@ -393,16 +393,19 @@ impl Core {
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
     ) -> Result<()> {
-        let deepest = family.view().version().occupied_levels().max().filter(|level| *level > 0);
-        self.compact_through(family, 0..=deepest.unwrap_or(LAST), lower, upper)?;
+        let bottom = || {
+            let occupied = family.view().version().occupied_levels().max();
+            occupied.filter(|level| *level > 0).unwrap_or(LAST)
+        };
+        self.compact_through(family, 0..=bottom(), lower, upper)?;
         // Versions and tombstones that a snapshot kept at the bottom go only
         // when the bottom itself is rewritten.
-        let version = family.view().version();
-        let stale = version.overlapping(LAST, lower, upper).iter().any(|file| {
+        let (version, bottom) = (family.view().version(), bottom());
+        let stale = version.overlapping(bottom, lower, upper).iter().any(|file| {
             let properties = file.table().properties();
             properties.has_versions || properties.has_deletes()
         });
-        if stale { self.compact_through(family, LAST..=LAST, lower, upper) } else { Ok(()) }
+        if stale { self.compact_through(family, bottom..=bottom, lower, upper) } else { Ok(()) }
     }
 
     /// Compacts the files of some levels in a range into the last of these, once

@@ -181,6 +181,8 @@ impl Core {
         pipeline.remove_family(family.id());
         self.families.write().retain(|f| f.id() != family.id());
         self.unlink_live(files.iter());
+        // Listeners are told without it.
+        drop(admin);
         // What slowed the writers may have gone with it.
         self.update_pressure();
         self.scheduler.notify();

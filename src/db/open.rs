@@ -184,7 +184,8 @@ impl Opening<'_> {
         };
         let mems = Arc::new(MemTablePool::default());
         let events = Arc::clone(&self.context.events);
-        let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems), Arc::clone(&events));
+        let purge = PurgeThread::start(Arc::clone(env), Arc::clone(&mems), Arc::clone(&events))
+            .map_err(|e| Error::io("start a thread for", &self.context.dir, e))?;
         purge.unlink(self.garbage(&names, log.number()));
         let failure = Arc::new(Failure::default());
         let scheduler = Arc::new(Scheduler::default());

@@ -11,7 +11,9 @@
 //! under any lock that such a thread holds. So nobody pins, nor takes another
 //! lock, while it holds the queue's.
 
+use std::io;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -128,7 +130,7 @@ impl PurgeThread {
         env: Arc<dyn Env>,
         pool: Arc<MemTablePool>,
         events: Arc<Events>,
-    ) -> PurgeThread {
+    ) -> io::Result<PurgeThread> {
         let purge = Arc::new(Purge {
             env,
             pool,
@@ -138,9 +140,9 @@ impl PurgeThread {
             changed: Condvar::new(),
         });
         let own = Arc::clone(&purge);
-        let thread = std::thread::Builder::new().name("aidb-purge".into()).spawn(move || own.run());
-        // Without a thread everything still works; memory returns at close.
-        PurgeThread { purge, thread: Mutex::new(thread.ok()) }
+        let thread = std::thread::Builder::new().name("aidb-purge".into());
+        let thread = thread.spawn(move || own.run())?;
+        Ok(PurgeThread { purge, thread: Mutex::new(Some(thread)) })
     }
 
     /// Does what is left and ends the thread. Super versions that somebody sees
@@ -187,7 +189,11 @@ impl Purge {
                 let files = state.take_files();
                 state.working = true;
                 drop(state);
-                self.process(super_versions, mems, &files);
+                // A panic (of a file system that is not ours) leaves what is left
+                // of this to the next open, and must not end the thread: nobody
+                // else frees what comes later.
+                let process = || self.process(super_versions, mems, &files);
+                let _ = catch_unwind(AssertUnwindSafe(process));
                 spare = self.pool.has_spare();
                 state = self.state.lock();
                 state.working = false;
@@ -270,7 +276,7 @@ impl Purge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::SimEnv;
+    use crate::env::{Call, Fault, FaultEnv, FaultPlan, SimEnv};
     use crate::memtable::Purpose;
     use crate::types::key::PrefixMap;
 
@@ -282,13 +288,15 @@ mod tests {
             ["/table".into()]
         };
         let exists = || env.exists("/table".as_ref()).unwrap();
-        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default());
+        let thread =
+            PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default()).unwrap();
         let held = thread.hold_files();
         thread.unlink(file());
         thread.shutdown();
         assert!(exists(), "the thread ended, and left the file alone");
         drop(held);
-        let thread = PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default());
+        let thread =
+            PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default()).unwrap();
         let (one, other) = (thread.hold_files(), thread.hold_files());
         thread.unlink(file());
         drop(one);
@@ -297,12 +305,29 @@ mod tests {
         assert!(!exists(), "nobody holds it any more");
     }
 
+    #[test]
+    fn a_file_system_that_panics_does_not_end_the_thread() {
+        let (sim, path) = (SimEnv::new(), Path::new("/table"));
+        let env = Arc::new(FaultEnv::new(sim.clone()));
+        let thread = PurgeThread::start(env.clone(), Arc::default(), Arc::default()).unwrap();
+        sim.create(path, false).unwrap().finish().unwrap();
+        env.plant(FaultPlan::new(Fault::Panic).on(Call::Remove));
+        thread.unlink([path.into()]);
+        while env.fired() == 0 {
+            std::thread::yield_now();
+        }
+        env.clear();
+        thread.unlink([path.into()]);
+        thread.shutdown();
+        assert!(!sim.exists(path).unwrap());
+    }
+
     /// Would hang if the memory stayed.
     #[test]
     fn a_spare_memtable_goes_when_nothing_happens() {
         let pool = Arc::<MemTablePool>::default();
         let env = Arc::new(SimEnv::new());
-        let thread = PurgeThread::start(env, Arc::clone(&pool), Arc::default());
+        let thread = PurgeThread::start(env, Arc::clone(&pool), Arc::default()).unwrap();
         let take = || pool.take(1, 4096, Purpose::Write(1), PrefixMap::default()).unwrap();
         let (mem, watch) = (take(), take());
         let other = Arc::downgrade(&watch);
@@ -315,7 +340,8 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_its_handle() {
-        let thread = PurgeThread::start(Arc::new(SimEnv::new()), Arc::default(), Arc::default());
+        let thread =
+            PurgeThread::start(Arc::new(SimEnv::new()), Arc::default(), Arc::default()).unwrap();
         let purge = Arc::clone(&thread);
         drop(thread);
         // The thread's own reference is gone.

@@ -115,7 +115,8 @@ impl State {
     fn into_db(self, path: &Path, options: &Options) -> Result<Db> {
         let events = Arc::clone(&self.context.events);
         let mems = Arc::<MemTablePool>::default();
-        let purge = PurgeThread::start(Arc::clone(&options.env), mems, events);
+        let purge = PurgeThread::start(Arc::clone(&options.env), mems, events)
+            .map_err(|e| Error::io("start a thread for", path, e))?;
         let recorder = Arc::new(Recorder::new(options.statistics));
         let families = self.families(path, options, &purge, &recorder)?;
         let core = Arc::new(Core {

@@ -206,3 +206,54 @@ fn a_lookup_finds_the_newest_of_many_runs() {
     }
     assert_eq!(db.stats().families[0].levels[0].files, 11);
 }
+
+/// The bottom is where the data ends, which need not be the last level.
+#[test]
+fn a_compaction_reclaims_what_a_snapshot_kept_above_the_last_level() {
+    let (_, env) = open();
+    let family = ColumnFamilyOptions::default()
+        .level0_file_trigger(1)
+        .level_base_bytes(64 << 10)
+        .level_multiplier(4)
+        .target_file_bytes(16 << 10);
+    let db = Db::open("/levels", &options(&env).default_column_family(family)).unwrap();
+    let put = |prefix: char, n: u32| {
+        (0..n).for_each(|i| db.put(format!("{prefix}{i:04}"), [b'v'; 100]).unwrap());
+        db.flush().unwrap();
+        db.wait_idle().unwrap();
+    };
+    // Levels above the last one come into use with it, and stay when it is empty.
+    put('a', 2000);
+    db.compact_range::<&str>(..).unwrap();
+    put('b', 80);
+    (0..2000).for_each(|i| db.delete(format!("a{i:04}")).unwrap());
+    db.compact_range("a".."b").unwrap();
+    let levels = || {
+        let levels = &db.stats().families[0].levels;
+        levels.iter().map(|level| (level.entries, level.deletes)).collect::<Vec<_>>()
+    };
+    let snapshot = db.snapshot();
+    put('b', 80);
+    (0..40).for_each(|i| db.delete(format!("b{i:04}")).unwrap());
+    db.compact_range::<&str>(..).unwrap();
+    let kept: u64 = levels().iter().map(|(entries, _)| entries).sum();
+    assert_eq!((kept, levels()[6]), (160, (0, 0)), "{:?}", levels());
+    drop(snapshot);
+    db.compact_range::<&str>(..).unwrap();
+    let left = levels();
+    assert_eq!(left.iter().fold((0, 0), |sum, l| (sum.0 + l.0, sum.1 + l.1)), (40, 0), "{left:?}");
+    assert_eq!(db.iter().count(), 40);
+}
+
+#[test]
+fn tables_of_any_size_are_merged() {
+    let (_, env) = open();
+    let family = ColumnFamilyOptions::default().target_file_bytes(u64::MAX);
+    let db = Db::open("/never-cut", &options(&env).default_column_family(family)).unwrap();
+    for _ in 0..2 {
+        (0..100_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
+        db.flush().unwrap();
+    }
+    db.compact_range::<&str>(..).unwrap();
+    assert_eq!(db.stats().families[0].levels[6].entries, 100);
+}

@@ -116,9 +116,9 @@ impl Pipeline {
             // Whoever lets them go comes here again.
             return;
         }
-        let visible = self.visible();
+        let (visible, first_needed) = (self.visible(), state.first_log_needed);
         let is_done = |log: &LiveLog| {
-            log.writer.number() < log_number && log.last_sequence.is_some_and(|s| s <= visible)
+            log.writer.number() < first_needed && log.last_sequence.is_some_and(|s| s <= visible)
         };
         while state.logs.front().is_some_and(is_done) {
             if let Some(log) = state.logs.pop_front() {
