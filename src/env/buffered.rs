@@ -20,9 +20,11 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
 use super::WritableFile;
+use super::memory_ahead::MemoryAhead;
+use super::mmap::HUGE_PAGE;
 
 /// Bytes a write gathers, and the alignment in the file of its end.
-pub(super) const CHUNK_LEN: usize = 2 << 20;
+pub(super) const CHUNK_LEN: usize = HUGE_PAGE;
 
 /// Refuses a write that ends past the process's file-size limit. The kernel
 /// would refuse it too, but with a SIGXFSZ that ends the process.
@@ -90,18 +92,22 @@ pub(super) struct BufferedFile {
     flushed: u64,
     /// What is before has begun its way to the device.
     begun: u64,
+    /// For whole chunks.
+    memory: MemoryAhead,
     failed: bool,
 }
 
 impl BufferedFile {
     /// Writes an empty file.
     pub(super) fn new(file: OwnedFd) -> BufferedFile {
-        BufferedFile { file, buffer: Vec::new(), flushed: 0, begun: 0, failed: false }
+        let (buffer, memory) = (Vec::new(), MemoryAhead::default());
+        BufferedFile { file, buffer, flushed: 0, begun: 0, memory, failed: false }
     }
 
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
         check_size_limit(self.flushed + bytes.len() as u64)?;
-        write_all_at(&self.file, bytes, self.flushed)?;
+        let write = || write_all_at(&self.file, bytes, self.flushed);
+        if bytes.len() == CHUNK_LEN { self.memory.write(write) } else { write() }?;
         self.flushed += bytes.len() as u64;
         Ok(())
     }

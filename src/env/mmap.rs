@@ -385,6 +385,15 @@ impl AnonymousRegion {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
+    /// Gives the memory up: the bytes are zeros again (best effort).
+    pub(super) fn discard(&mut self) {
+        let start = self.ptr.as_ptr().cast();
+        // SAFETY: private anonymous memory of ours, all of it mapped: it reads as
+        // zeros afterwards, which are valid bytes, and `&mut self` excludes every
+        // reference into it.
+        let _ = unsafe { madvise(start, self.len, Advice::LinuxDontNeed) };
+    }
+
     /// Faults the pages of a range in, so that writes find them (best effort: short of
     /// memory, they come when they are written, as they would without this).
     pub(crate) fn populate(&self, range: Range<usize>) {

@@ -19,6 +19,7 @@ mod dir_sync;
 mod direct;
 mod fault;
 pub(crate) mod lines;
+mod memory_ahead;
 mod mmap;
 mod posix;
 mod posix_wal;
