@@ -353,6 +353,12 @@ impl Transaction {
         self.pending.check(&keys, self.sequence())?;
         let batch = self.pending.batch();
         if batch.is_empty() {
+            // It may have read what is not durable yet.
+            if options.sync
+                && let Some(pipeline) = &self.default.handle().pipeline
+            {
+                pipeline.sync_to(seen)?;
+            }
             return Ok(seen);
         }
         batch.validate(self.default.handle().id)?;

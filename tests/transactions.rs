@@ -325,6 +325,18 @@ fn it_is_a_handle_of_its_own() {
 }
 
 #[test]
+fn a_synced_commit_makes_durable_what_the_transaction_read() {
+    let env = SimEnv::new();
+    let db = Db::open("/db", &small_options(Arc::new(env.clone()))).unwrap();
+    db.put("key", "not durable yet").unwrap();
+    let mut transaction = db.transaction();
+    assert!(transaction.get_for_update("key").unwrap().is_some());
+    transaction.commit_opt(&WriteOptions::default().sync(true)).unwrap();
+    let after = Db::open("/db", &small_options(Arc::new(env.crash_clean()))).unwrap();
+    assert_eq!(after.get("key").unwrap().unwrap(), "not durable yet");
+}
+
+#[test]
 fn families_commit_together_and_are_told_apart() {
     let (db, _) = memory();
     let other = db.create_column_family("other", &Default::default()).unwrap();

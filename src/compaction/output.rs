@@ -45,6 +45,12 @@ impl TableContext {
         self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The number that the next new file gets.
+    pub(crate) fn next_file(&self) -> u64 {
+        // Relaxed: as above.
+        self.next_file.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn read_options(&self) -> TableReadOptions {
         let (verify, mode, cache) = (self.verify, self.read_mode, Arc::clone(&self.cache));
         TableReadOptions { verify, mode, cache }

@@ -18,6 +18,7 @@ use crate::config::LEVELS;
 use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::util::priority;
 use crate::version::Version;
 
@@ -311,7 +312,15 @@ impl Core {
 
     /// Tells writers how far the background is behind.
     pub(crate) fn update_pressure(&self) {
-        let Some(pipeline) = &self.pipeline else { return };
+        if let Some(event) = self.set_pressure() {
+            self.context.events.tell(|| event);
+        }
+    }
+
+    /// As [`update_pressure`](Self::update_pressure); what listeners should be told
+    /// is returned.
+    pub(crate) fn set_pressure(&self) -> Option<Event<'static>> {
+        let pipeline = self.pipeline.as_ref()?;
         let pricing = self.scheduler.pricing.lock();
         let mut worst = Pressure::default();
         for family in self.families() {
@@ -326,9 +335,7 @@ impl Core {
         }
         pipeline.stall.set(worst);
         drop(pricing);
-        if let Some(event) = pipeline.stall.change() {
-            self.context.events.tell(|| event);
-        }
+        pipeline.stall.change()
     }
 
     /// The database closes: nobody is slowed any more.
@@ -397,13 +404,14 @@ impl Core {
             let occupied = family.view().version().occupied_levels().max();
             occupied.filter(|level| *level > 0).unwrap_or(LAST)
         };
+        let first_new = self.context.next_file();
         self.compact_through(family, 0..=bottom(), lower, upper)?;
         // Versions and tombstones that a snapshot kept at the bottom go only
-        // when the bottom itself is rewritten.
+        // when the bottom itself is rewritten, which was not done just now.
         let (version, bottom) = (family.view().version(), bottom());
         let stale = version.overlapping(bottom, lower, upper).iter().any(|file| {
             let properties = file.table().properties();
-            properties.has_versions || properties.has_deletes()
+            file.number < first_new && (properties.has_versions || properties.has_deletes())
         });
         if stale { self.compact_through(family, bottom..=bottom, lower, upper) } else { Ok(()) }
     }

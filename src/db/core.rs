@@ -181,10 +181,13 @@ impl Core {
         pipeline.remove_family(family.id());
         self.families.write().retain(|f| f.id() != family.id());
         self.unlink_live(files.iter());
-        // Listeners are told without it.
+        // What slowed the writers may have gone with it. Not after a close, but
+        // listeners are told with no lock held.
+        let event = self.set_pressure();
         drop(admin);
-        // What slowed the writers may have gone with it.
-        self.update_pressure();
+        if let Some(event) = event {
+            self.context.events.tell(|| event);
+        }
         self.scheduler.notify();
         Ok(())
     }

@@ -189,11 +189,7 @@ impl Purge {
                 let files = state.take_files();
                 state.working = true;
                 drop(state);
-                // A panic (of a file system that is not ours) leaves what is left
-                // of this to the next open, and must not end the thread: nobody
-                // else frees what comes later.
-                let process = || self.process(super_versions, mems, &files);
-                let _ = catch_unwind(AssertUnwindSafe(process));
+                self.process(super_versions, mems, &files);
                 spare = self.pool.has_spare();
                 state = self.state.lock();
                 state.working = false;
@@ -238,8 +234,11 @@ impl Purge {
             if seeded::bug("purge-truncates") {
                 let _ = self.env.create(file, false);
             }
-            // Best effort: what stays is removed at the next open.
-            if self.env.remove(file).is_ok() {
+            // Best effort: what stays is removed at the next open. Not even a panic
+            // (of a file system that is not ours) ends the thread: nobody else frees
+            // what comes later.
+            let removed = catch_unwind(AssertUnwindSafe(|| self.env.remove(file)));
+            if matches!(removed, Ok(Ok(()))) {
                 self.tell_deleted(file);
             }
         }

@@ -154,6 +154,8 @@ impl BufferedFile {
         if self.failed {
             return Err(dead_file());
         }
+        // A step that panics is one that failed.
+        self.failed = true;
         let result = step(self);
         self.failed = result.is_err();
         result

@@ -5,54 +5,61 @@
 //! has to get it again page by page, while it copies: 7 to 20 ms, in which a kernel
 //! that does not preempt runs nothing else on that processor. A fault of anonymous
 //! memory takes about as long, but lets others run after each page; and the huge
-//! page that it found, given up at once, is the one that the write gets.
+//! page that it found, given up at once, is the one that the write gets. (So it is
+//! on Linux 6.18, where such a fault takes a lock of its mapping alone.)
 //!
 //! 1. Where memory is at hand nothing is done but reading a clock: only a write
-//!    that was slow, anywhere in the process, has the next ones prepared.
+//!    that was slow, anywhere in the process, has the next ones prepared, and only as
+//!    long as these are fast and the whole costs no more than it did.
 //! 2. What counts is the processor's time. Others may run in between.
 //! 3. All of it is best effort.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
 use super::mmap::{AnonymousRegion, HUGE_PAGE};
 
-/// A write of a huge page takes longer only for want of memory.
+/// A write of a huge page takes longer for want of memory, or on a system where
+/// nothing helps.
 const SLOW_WRITE: Duration = Duration::from_millis(2);
 /// So does a fault of one, which copies nothing.
 const SLOW_FAULT: Duration = Duration::from_millis(1);
 /// Writes that are prepared after the last one for which it was worth it: slow ones
 /// come in rows, with gaps.
 const PREPARED: u32 = 8;
+/// Writes that are not, after one for which it was in vain.
+const PAUSE: u32 = 256;
 
 /// Whether memory was hard to find of late.
 #[derive(Debug, Default)]
 struct Scarcity {
     /// Writes that are still to be prepared.
-    left: AtomicU32,
+    left: u32,
+    /// Slow writes are no reason for so many more.
+    pause: u32,
+    /// What the last slow write took.
+    slow: Duration,
 }
 
 /// Of the process: all its threads take from the same memory.
-static SCARCITY: Scarcity = Scarcity { left: AtomicU32::new(0) };
+static SCARCITY: Mutex<Scarcity> = Mutex::new(Scarcity { left: 0, pause: 0, slow: Duration::ZERO });
 
-// Relaxed, in all of these: a hint, of which nothing else depends.
 impl Scarcity {
-    fn is_felt(&self) -> bool {
-        self.left.load(Ordering::Relaxed) > 0
-    }
-
-    fn note_fault(&self, took: Duration) {
-        let left = self.left.load(Ordering::Relaxed);
-        let left = if took > SLOW_FAULT { PREPARED } else { left.saturating_sub(1) };
-        self.left.store(left, Ordering::Relaxed);
-    }
-
-    fn note_write(&self, took: Duration) {
-        if took > SLOW_WRITE {
-            self.left.store(PREPARED, Ordering::Relaxed);
+    /// A write took so long, and preparing it (`fault`) so long before.
+    fn note(&mut self, fault: Option<Duration>, write: Duration) {
+        let slow = write > SLOW_WRITE;
+        match fault {
+            None if self.pause > 0 => self.pause -= 1,
+            None if slow => (self.left, self.slow) = (PREPARED, write),
+            None => {}
+            Some(fault) if slow || fault + write > 2 * self.slow => {
+                (self.left, self.pause) = (0, PAUSE);
+            }
+            Some(fault) if fault > SLOW_FAULT => self.left = PREPARED,
+            Some(_) => self.left = self.left.saturating_sub(1),
         }
     }
 }
@@ -67,15 +74,17 @@ pub(super) struct MemoryAhead {
 impl MemoryAhead {
     /// Makes one write of a huge page.
     pub(super) fn write<R>(&mut self, write: impl FnOnce() -> R) -> R {
-        let mut start = thread_time();
-        if SCARCITY.is_felt() {
+        let is_felt = SCARCITY.lock().left > 0;
+        let start = thread_time();
+        if is_felt {
             self.find();
-            let end = thread_time();
-            SCARCITY.note_fault(end.saturating_sub(start));
-            start = end;
         }
+        let found = thread_time();
         let result = write();
-        SCARCITY.note_write(thread_time().saturating_sub(start));
+        if let (Some(start), Some(found), Some(end)) = (start, found, thread_time()) {
+            let fault = is_felt.then(|| found.saturating_sub(start));
+            SCARCITY.lock().note(fault, end.saturating_sub(found));
+        }
         result
     }
 
@@ -91,32 +100,46 @@ impl MemoryAhead {
     }
 }
 
-/// Time that the calling thread has run for.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// Time that the calling thread has run for; not all systems tell.
+fn thread_time() -> Option<Duration> {
+    let time = clock_gettime_dynamic(DynamicClockId::Known(ClockId::ThreadCPUTime)).ok()?;
+    Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FAST: Duration = Duration::from_micros(500);
+    const SLOW: Duration = Duration::from_millis(7);
+
     #[test]
-    fn writes_are_prepared_after_slow_ones_only() {
-        let (fast, slow) = (Duration::from_micros(500), Duration::from_millis(7));
-        let scarcity = Scarcity::default();
-        scarcity.note_write(fast);
-        assert!(!scarcity.is_felt());
-        scarcity.note_write(slow);
-        for _ in 0..PREPARED {
-            assert!(scarcity.is_felt());
-            scarcity.note_fault(fast);
-            scarcity.note_write(fast);
+    fn writes_are_prepared_after_slow_ones_and_while_that_helps() {
+        let mut scarcity = Scarcity::default();
+        scarcity.note(None, FAST);
+        assert_eq!(scarcity.left, 0);
+        scarcity.note(None, SLOW);
+        (0..2 * PREPARED).for_each(|_| scarcity.note(Some(SLOW), FAST));
+        assert_eq!(scarcity.left, PREPARED, "it is worth it");
+        (0..PREPARED).for_each(|_| scarcity.note(Some(FAST), FAST));
+        assert_eq!(scarcity.left, 0, "memory has come back");
+        scarcity.note(None, SLOW);
+        assert_eq!(scarcity.left, PREPARED);
+    }
+
+    #[test]
+    fn what_does_not_help_is_left_for_long() {
+        for (fault, write) in [(FAST, SLOW), (SLOW, SLOW), (3 * SLOW, FAST)] {
+            let mut scarcity = Scarcity::default();
+            scarcity.note(None, SLOW);
+            scarcity.note(Some(fault), write);
+            for _ in 0..PAUSE {
+                assert_eq!(scarcity.left, 0);
+                scarcity.note(None, SLOW);
+            }
+            scarcity.note(None, SLOW);
+            assert_eq!(scarcity.left, PREPARED);
         }
-        assert!(!scarcity.is_felt(), "memory has come back");
-        scarcity.note_write(slow);
-        (0..2 * PREPARED).for_each(|_| scarcity.note_fault(slow));
-        assert!(scarcity.is_felt(), "it is worth it");
     }
 
     #[test]
@@ -126,5 +149,6 @@ mod tests {
         let region = ahead.region.as_mut().unwrap();
         assert_eq!(region.as_mut_slice()[0], 0, "what was touched is still there");
         assert_eq!(ahead.write(|| 7), 7);
+        assert!(thread_time().is_some());
     }
 }
