@@ -30,7 +30,10 @@ const SLOW_FAULT: Duration = Duration::from_millis(1);
 /// Writes that are prepared after the last one for which it was worth it: slow ones
 /// come in rows, with gaps.
 const PREPARED: u32 = 8;
-/// Writes that are not, after one for which it was in vain.
+/// It is given up when it was in vain so many times in a row (once or twice another
+/// thread may have taken what was found),
+const VAIN_MAX: u32 = 4;
+/// for so many writes.
 const PAUSE: u32 = 256;
 
 /// Whether memory was hard to find of late.
@@ -38,28 +41,38 @@ const PAUSE: u32 = 256;
 struct Scarcity {
     /// Writes that are still to be prepared.
     left: u32,
+    /// For how many writes, since the last that it helped, it was in vain.
+    vain: u32,
     /// Slow writes are no reason for so many more.
     pause: u32,
-    /// What the last slow write took.
-    slow: Duration,
+    /// What the slowest write took that was not prepared.
+    slowest: Duration,
 }
 
 /// Of the process: all its threads take from the same memory.
-static SCARCITY: Mutex<Scarcity> = Mutex::new(Scarcity { left: 0, pause: 0, slow: Duration::ZERO });
+static SCARCITY: Mutex<Scarcity> =
+    Mutex::new(Scarcity { left: 0, vain: 0, pause: 0, slowest: Duration::ZERO });
 
 impl Scarcity {
     /// A write took so long, and preparing it (`fault`) so long before.
     fn note(&mut self, fault: Option<Duration>, write: Duration) {
         let slow = write > SLOW_WRITE;
-        match fault {
-            None if self.pause > 0 => self.pause -= 1,
-            None if slow => (self.left, self.slow) = (PREPARED, write),
-            None => {}
-            Some(fault) if slow || fault + write > 2 * self.slow => {
-                (self.left, self.pause) = (0, PAUSE);
+        let Some(fault) = fault else {
+            self.slowest = self.slowest.max(write);
+            if self.pause > 0 {
+                self.pause -= 1;
+            } else if slow {
+                self.left = PREPARED;
             }
-            Some(fault) if fault > SLOW_FAULT => self.left = PREPARED,
-            Some(_) => self.left = self.left.saturating_sub(1),
+            return;
+        };
+        self.vain = if slow || fault + write > 2 * self.slowest { self.vain + 1 } else { 0 };
+        if self.vain == VAIN_MAX {
+            (self.left, self.vain, self.pause) = (0, 0, PAUSE);
+        } else if fault > SLOW_FAULT {
+            self.left = PREPARED;
+        } else {
+            self.left = self.left.saturating_sub(1);
         }
     }
 }
@@ -132,7 +145,10 @@ mod tests {
         for (fault, write) in [(FAST, SLOW), (SLOW, SLOW), (3 * SLOW, FAST)] {
             let mut scarcity = Scarcity::default();
             scarcity.note(None, SLOW);
-            scarcity.note(Some(fault), write);
+            for _ in 0..VAIN_MAX {
+                assert!(scarcity.left > 0);
+                scarcity.note(Some(fault), write);
+            }
             for _ in 0..PAUSE {
                 assert_eq!(scarcity.left, 0);
                 scarcity.note(None, SLOW);
