@@ -144,7 +144,8 @@ pub enum Event<'a> {
 /// does it. So it may read, and write with
 /// [`no_slowdown`](crate::WriteOptions::no_slowdown), but not `flush`,
 /// `wait_idle`, `compact_range`, `checkpoint` or `close`, nor create or drop a
-/// column family, nor write without that option. A listener that panics is called again at the next event.
+/// column family, nor write without that option. A listener that panics is called
+/// again at the next event.
 ///
 /// [`Options::listener`]: crate::Options::listener
 ///
@@ -211,6 +212,13 @@ impl Events {
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if !self.listeners.0.is_empty() {
             self.tell_all(&event());
+        }
+    }
+
+    /// Tells them of what happened, if anything did.
+    pub(crate) fn tell_any(&self, event: Option<Event<'_>>) {
+        if let Some(event) = event {
+            self.tell(|| event);
         }
     }
 

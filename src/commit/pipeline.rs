@@ -208,6 +208,13 @@ struct State {
     flushes: FlushTimes,
 }
 
+impl State {
+    #[inline]
+    fn check_open(&self) -> Result<()> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
 /// What [`Pipeline::new`] starts from.
 #[derive(Debug)]
 pub(crate) struct PipelineParts {
@@ -349,9 +356,7 @@ impl Pipeline {
     #[cold]
     fn write_nothing(&self, o: &WriteOptions) -> Result<SequenceNumber> {
         self.failure.check()?;
-        if self.state.lock().closed {
-            return Err(Error::Closed);
-        }
+        self.state.lock().check_open()?;
         let last = self.visible();
         if o.sync {
             self.sync_to(last)?;
@@ -406,9 +411,7 @@ impl Pipeline {
         let mut state = self.state.lock();
         loop {
             self.failure.check()?;
-            if state.closed {
-                return Err(Error::Closed);
-            }
+            state.check_open()?;
             if !self.publisher.has_slot(state.next_ticket) {
                 MutexGuard::unlocked(&mut state, yield_now);
                 continue;

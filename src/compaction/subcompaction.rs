@@ -63,12 +63,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     }
     let mut filter = VersionFilter::new(shared.snapshots.to_vec());
     let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
-    let mut overlap = Overlap::new(&plan.grandparents);
-    if let Some(start) = &range.start {
-        // What lies before the range is none of its tables'.
-        overlap.advance(start);
-        overlap.restart();
-    }
+    let mut overlap = Overlap::new(&plan.grandparents, range.start.as_deref());
     let target = options.target_file_bytes;
     let overlap_max = target.saturating_mul(GRANDPARENT_OVERLAP_MAX);
     let bottommost = plan.grandparents.is_empty();
@@ -115,8 +110,10 @@ struct Overlap<'a> {
 }
 
 impl<'a> Overlap<'a> {
-    fn new(files: &'a [Arc<FileMeta>]) -> Self {
-        Overlap { files, bytes: 0 }
+    /// `files` of the grandparent level, for tables whose keys are `start` and after.
+    fn new(files: &'a [Arc<FileMeta>], start: Option<&[u8]>) -> Self {
+        let before = |file: &Arc<FileMeta>| start.is_some_and(|s| *file.largest.user_key < *s);
+        Overlap { files: &files[files.partition_point(before)..], bytes: 0 }
     }
 
     /// Moves to `key`, which only grows; returns the bytes passed since the

@@ -312,9 +312,7 @@ impl Core {
 
     /// Tells writers how far the background is behind.
     pub(crate) fn update_pressure(&self) {
-        if let Some(event) = self.set_pressure() {
-            self.context.events.tell(|| event);
-        }
+        self.context.events.tell_any(self.set_pressure());
     }
 
     /// As [`update_pressure`](Self::update_pressure); what listeners should be told
@@ -340,9 +338,7 @@ impl Core {
 
     /// The database closes: nobody is slowed any more.
     pub(crate) fn end_stall(&self) {
-        if let Some(event) = self.pipeline.as_ref().and_then(|p| p.stall.end()) {
-            self.context.events.tell(|| event);
-        }
+        self.context.events.tell_any(self.pipeline.as_ref().and_then(|p| p.stall.end()));
     }
 
     /// Returns when nothing runs and nothing is due.

@@ -258,13 +258,17 @@ impl fmt::Debug for ColumnFamily {
 impl WriteBatch {
     /// Adds a put into a column family.
     pub fn put_in(&mut self, cf: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.belongs_to(cf.handle.id);
-        self.push(cf.family.id, ValueType::Put, key.as_ref(), value.as_ref());
+        self.push_in(cf, ValueType::Put, key.as_ref(), value.as_ref());
     }
 
     /// Adds a delete from a column family.
     pub fn delete_in(&mut self, cf: &ColumnFamily, key: impl AsRef<[u8]>) {
+        self.push_in(cf, ValueType::Delete, key.as_ref(), &[]);
+    }
+
+    #[inline]
+    fn push_in(&mut self, cf: &ColumnFamily, value_type: ValueType, key: &[u8], value: &[u8]) {
         self.belongs_to(cf.handle.id);
-        self.push(cf.family.id, ValueType::Delete, key.as_ref(), &[]);
+        self.push(cf.family.id, value_type, key, value);
     }
 }

@@ -185,9 +185,7 @@ impl Core {
         // listeners are told with no lock held.
         let event = self.set_pressure();
         drop(admin);
-        if let Some(event) = event {
-            self.context.events.tell(|| event);
-        }
+        self.context.events.tell_any(event);
         self.scheduler.notify();
         Ok(())
     }

@@ -279,6 +279,10 @@ mod tests {
     use crate::memtable::Purpose;
     use crate::types::key::PrefixMap;
 
+    fn start(env: Arc<dyn Env>, pool: Arc<MemTablePool>) -> PurgeThread {
+        PurgeThread::start(env, pool, Arc::default()).unwrap()
+    }
+
     #[test]
     fn files_that_are_held_keep_their_names() {
         let env = SimEnv::new();
@@ -287,15 +291,13 @@ mod tests {
             ["/table".into()]
         };
         let exists = || env.exists("/table".as_ref()).unwrap();
-        let thread =
-            PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default()).unwrap();
+        let thread = start(Arc::new(env.clone()), Arc::default());
         let held = thread.hold_files();
         thread.unlink(file());
         thread.shutdown();
         assert!(exists(), "the thread ended, and left the file alone");
         drop(held);
-        let thread =
-            PurgeThread::start(Arc::new(env.clone()), Arc::default(), Arc::default()).unwrap();
+        let thread = start(Arc::new(env.clone()), Arc::default());
         let (one, other) = (thread.hold_files(), thread.hold_files());
         thread.unlink(file());
         drop(one);
@@ -308,7 +310,7 @@ mod tests {
     fn a_file_system_that_panics_does_not_end_the_thread() {
         let (sim, path) = (SimEnv::new(), Path::new("/table"));
         let env = Arc::new(FaultEnv::new(sim.clone()));
-        let thread = PurgeThread::start(env.clone(), Arc::default(), Arc::default()).unwrap();
+        let thread = start(env.clone(), Arc::default());
         sim.create(path, false).unwrap().finish().unwrap();
         env.plant(FaultPlan::new(Fault::Panic).on(Call::Remove));
         thread.unlink([path.into()]);
@@ -326,7 +328,7 @@ mod tests {
     fn a_spare_memtable_goes_when_nothing_happens() {
         let pool = Arc::<MemTablePool>::default();
         let env = Arc::new(SimEnv::new());
-        let thread = PurgeThread::start(env, Arc::clone(&pool), Arc::default()).unwrap();
+        let thread = start(env, Arc::clone(&pool));
         let take = || pool.take(1, 4096, Purpose::Write(1), PrefixMap::default()).unwrap();
         let (mem, watch) = (take(), take());
         let other = Arc::downgrade(&watch);
@@ -339,8 +341,7 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_its_handle() {
-        let thread =
-            PurgeThread::start(Arc::new(SimEnv::new()), Arc::default(), Arc::default()).unwrap();
+        let thread = start(Arc::new(SimEnv::new()), Arc::default());
         let purge = Arc::clone(&thread);
         drop(thread);
         // The thread's own reference is gone.

@@ -88,15 +88,10 @@ impl MemoryAhead {
     /// Makes one write of a huge page.
     pub(super) fn write<R>(&mut self, write: impl FnOnce() -> R) -> R {
         let is_felt = SCARCITY.lock().left > 0;
-        let start = thread_time();
-        if is_felt {
-            self.find();
-        }
-        let found = thread_time();
-        let result = write();
-        if let (Some(start), Some(found), Some(end)) = (start, found, thread_time()) {
-            let fault = is_felt.then(|| found.saturating_sub(start));
-            SCARCITY.lock().note(fault, end.saturating_sub(found));
+        let fault = if is_felt { timed(|| self.find()).1 } else { None };
+        let (result, took) = timed(write);
+        if let Some(took) = took {
+            SCARCITY.lock().note(fault, took);
         }
         result
     }
@@ -111,6 +106,13 @@ impl MemoryAhead {
         *black_box(&mut region.as_mut_slice()[0]) = 1;
         region.discard();
     }
+}
+
+/// What `work` returns, and how long the thread ran for it.
+fn timed<R>(work: impl FnOnce() -> R) -> (R, Option<Duration>) {
+    let start = thread_time();
+    let result = work();
+    (result, start.and_then(|start| Some(thread_time()?.saturating_sub(start))))
 }
 
 /// Time that the calling thread has run for; not all systems tell.

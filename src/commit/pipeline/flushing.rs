@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{FamilyWriter, FlushTarget, LiveLog, Pipeline, State};
 use crate::config::ColumnFamilyOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memtable::{MemTable, Purpose};
 use crate::util::seeded;
 use crate::version::Version;
@@ -18,9 +18,7 @@ impl Pipeline {
     /// flushed; returns which memtables that leaves pending.
     pub(crate) fn switch_for_flush(&self, only: Option<u32>) -> Result<Vec<FlushTarget>> {
         let mut state = self.state.lock();
-        if state.closed {
-            return Err(Error::Closed);
-        }
+        state.check_open()?;
         self.switch_dirty(&mut state, |id, _| only.is_none_or(|o| o == id))
     }
 

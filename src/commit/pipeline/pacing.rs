@@ -145,9 +145,7 @@ impl Pipeline {
         }
         self.stall.set_paced_by_delays();
         MutexGuard::unlocked(&mut state, || {
-            if let Some(event) = self.stall.change() {
-                self.events.tell(|| event);
-            }
+            self.events.tell_any(self.stall.change());
         });
         let _span = span!("stall");
         let start = clock::now();
