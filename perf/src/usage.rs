@@ -1,6 +1,7 @@
 //! What a stretch of work costs the process: CPU, device I/O, memory, disk.
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,15 +61,32 @@ pub fn resident_kib() -> Result<(u64, u64)> {
     Ok((status.rssanon.unwrap_or(0), mapped))
 }
 
-/// Bytes that the files below `dir` occupy on the device. Files that vanish
-/// while it looks are not counted.
+/// Bytes that the files below `dir` occupy on the device, those among them that have
+/// lost their names but that this process still has open. Files that vanish while it
+/// looks are not counted.
 pub fn disk_bytes(dir: &Path) -> u64 {
+    let removed = dir.canonicalize().map_or(0, |dir| removed_bytes(&dir));
+    named_bytes(dir) + removed
+}
+
+/// Of files that were below `dir` and are open still.
+fn removed_bytes(dir: &Path) -> u64 {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return 0 };
+    let is_removed = |file: &DirEntry| {
+        let path = fs::read_link(file.path()).unwrap_or_default();
+        path.starts_with(dir) && path.as_os_str().as_bytes().ends_with(b" (deleted)")
+    };
+    let removed = descriptors.flatten().filter(is_removed);
+    removed.filter_map(|file| Some(fs::metadata(file.path()).ok()?.blocks() * 512)).sum()
+}
+
+fn named_bytes(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries
         .flatten()
         .filter_map(|entry| entry.metadata().ok().map(|metadata| (entry, metadata)))
         .map(|(entry, metadata)| match metadata.is_dir() {
-            true => disk_bytes(&entry.path()),
+            true => named_bytes(&entry.path()),
             false => metadata.blocks() * 512,
         })
         .sum()
@@ -161,5 +179,20 @@ mod tests {
         assert!(usage.user_seconds >= 0.0 && usage.system_seconds >= 0.0);
         assert_eq!(disk_bytes(&dir.path().join("nothing")), 0);
         drop(memory);
+    }
+
+    #[test]
+    fn files_without_names_count_while_they_are_open() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let path = dir.path().join("file");
+        fs::write(&path, vec![1_u8; 1 << 20]).expect("writes");
+        let file = fs::File::open(&path).expect("opens");
+        file.sync_all().expect("syncs");
+        let named = disk_bytes(dir.path());
+        assert!(named >= 1 << 20, "{named}");
+        fs::remove_file(&path).expect("removes");
+        assert_eq!(disk_bytes(dir.path()), named);
+        drop(file);
+        assert_eq!(disk_bytes(dir.path()), 0);
     }
 }

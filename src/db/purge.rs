@@ -22,7 +22,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::db::pins::PinTracker;
-use crate::env::Env;
+use crate::env::{Env, dead_space};
 use crate::events::{Event, Events};
 use crate::memtable::{MemTable, MemTablePool};
 use crate::util::seeded;
@@ -181,6 +181,8 @@ impl Purge {
         let mut nudges = LAST_NUDGES;
         // Whether a memtable waits in the pool, as of the last work.
         let mut spare = false;
+        // Until contents of unlinked files are to be freed.
+        let mut dead = None;
         let mut state = self.state.lock();
         loop {
             if !state.is_empty() {
@@ -191,12 +193,14 @@ impl Purge {
                 drop(state);
                 self.process(super_versions, mems, &files);
                 spare = self.pool.has_spare();
+                dead = dead_space::free_old();
                 state = self.state.lock();
                 state.working = false;
                 self.changed.notify_all();
             } else if state.shutdown {
                 if state.announced == 0 || nudges == 0 {
-                    return;
+                    drop(state);
+                    return dead_space::free_all();
                 }
                 nudges -= 1;
                 drop(state);
@@ -207,6 +211,12 @@ impl Purge {
                 self.changed.wait_for(&mut state, NUDGE_INTERVAL);
                 drop(state);
                 collect();
+                dead = dead.and_then(|_| dead_space::free_old());
+                state = self.state.lock();
+            } else if let Some(wait) = dead {
+                self.changed.wait_for(&mut state, wait);
+                drop(state);
+                dead = dead_space::free_old();
                 state = self.state.lock();
             } else if spare {
                 if self.changed.wait_for(&mut state, SPARE_IDLE).timed_out() {
@@ -237,7 +247,7 @@ impl Purge {
             // Best effort: what stays is removed at the next open. Not even a panic
             // (of a file system that is not ours) ends the thread: nobody else frees
             // what comes later.
-            let removed = catch_unwind(AssertUnwindSafe(|| self.env.remove(file)));
+            let removed = catch_unwind(AssertUnwindSafe(|| self.env.remove_dead(file)));
             if matches!(removed, Ok(Ok(()))) {
                 self.tell_deleted(file);
             }

@@ -19,9 +19,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
-use super::WritableFile;
 use super::memory_ahead::MemoryAhead;
 use super::mmap::HUGE_PAGE;
+use super::{WritableFile, dead_space};
 
 /// Bytes a write gathers, and the alignment in the file of its end.
 pub(super) const CHUNK_LEN: usize = HUGE_PAGE;
@@ -107,6 +107,7 @@ impl BufferedFile {
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
         check_size_limit(self.flushed + bytes.len() as u64)?;
         let write = || write_all_at(&self.file, bytes, self.flushed);
+        dead_space::note_write(bytes.len() as u64);
         if bytes.len() == CHUNK_LEN { self.memory.write(write) } else { write() }?;
         self.flushed += bytes.len() as u64;
         Ok(())

@@ -446,6 +446,10 @@ impl<E: Env> Env for FaultEnv<E> {
         self.faults.run(Call::Remove, path, || self.inner.remove(path))
     }
 
+    fn remove_dead(&self, path: &Path) -> io::Result<()> {
+        self.faults.run(Call::Remove, path, || self.inner.remove_dead(path))
+    }
+
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         self.faults.run(Call::RemoveDir, dir, || self.inner.remove_dir(dir))
     }

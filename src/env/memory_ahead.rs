@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
 use super::mmap::{AnonymousRegion, HUGE_PAGE};
+use crate::util::priority::long_call;
 
 /// A write of a huge page takes longer for want of memory, or on a system where
 /// nothing helps.
@@ -89,7 +90,7 @@ impl MemoryAhead {
     pub(super) fn write<R>(&mut self, write: impl FnOnce() -> R) -> R {
         let is_felt = SCARCITY.lock().left > 0;
         let fault = if is_felt { timed(|| self.find()).1 } else { None };
-        let (result, took) = timed(write);
+        let (result, took) = long_call(|| timed(write));
         if let Some(took) = took {
             SCARCITY.lock().note(fault, took);
         }

@@ -15,6 +15,7 @@
 //!   no later sync can tell.
 
 mod buffered;
+pub(crate) mod dead_space;
 mod dir_sync;
 mod direct;
 mod fault;
@@ -109,6 +110,11 @@ pub trait Env: Debug + Send + Sync + 'static {
     }
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a dead file's name at once, and its contents now or soon: the memory
+    /// that holds them may be what the next files are written into.
+    fn remove_dead(&self, path: &Path) -> io::Result<()> {
+        self.remove(path)
+    }
     /// Removes an empty directory. Who does not implement it leaves behind what
     /// would have been tidied up.
     fn remove_dir(&self, _dir: &Path) -> io::Result<()> {

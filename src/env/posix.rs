@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::buffered::BufferedFile;
 use super::direct::DirectFile;
 use super::{Env, FileLock, RandomAccessFile, Region, WalFile, WritableFile};
-use super::{posix_wal, rename_unless_exists};
+use super::{dead_space, posix_wal, rename_unless_exists};
 
 /// Permissions of new files, before the umask.
 pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -263,6 +263,16 @@ impl Env for PosixEnv {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::unlink(path)?)
+    }
+
+    fn remove_dead(&self, path: &Path) -> io::Result<()> {
+        // Best effort: what cannot be opened is gone at once.
+        let contents = open(path, OFlags::RDONLY, Mode::empty());
+        self.remove(path)?;
+        if let Ok(contents) = contents {
+            dead_space::keep(contents);
+        }
+        Ok(())
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {

@@ -32,6 +32,26 @@ fn kind<T: Debug>(result: io::Result<T>) -> ErrorKind {
 }
 
 #[test]
+fn dead_files_lose_their_names_at_once_and_stay_where_they_are_mapped() {
+    on_each(|env, dir| {
+        let path = dir.join("file");
+        for len in [10, CHUNK_LEN, 3 * CHUNK_LEN] {
+            let bytes = pattern(len);
+            write_file(env, &path, &bytes);
+            let region = map_own(env, &path).unwrap();
+            env.remove_dead(&path).unwrap();
+            assert!(!env.exists(&path).unwrap());
+            assert_eq!(kind(env.remove_dead(&path)), ErrorKind::NotFound);
+            // As large as what died, and of the same name.
+            write_file(env, &path, &vec![7; len]);
+            assert!(*region == bytes[..], "{len}");
+            assert!(env.read(&path).unwrap() == vec![7; len]);
+        }
+        dead_space::free_all();
+    });
+}
+
+#[test]
 fn files_round_trip_at_every_size() {
     on_each(|env, dir| {
         let sizes = [0, 1, 511, 4095, 4096, 4097, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1]

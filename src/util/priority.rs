@@ -1,7 +1,11 @@
 //! Who gets the processor first.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::clock;
 
@@ -18,9 +22,12 @@ const TURN: Duration = Duration::from_millis(1);
 pub(crate) fn lower() {
     // On Linux `None` means the calling thread, not the process.
     let _ = rustix::process::setpriority_process(None, COMPACTION_NICE);
+    IS_LOWERED.set(true);
 }
 
 thread_local! {
+    /// Whether [`lower`] was called.
+    static IS_LOWERED: Cell<bool> = const { Cell::new(false) };
     /// When the thread's turn began.
     static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -39,9 +46,93 @@ pub(crate) fn give_way() {
     match TURN_BEGAN.get() {
         Some(began) if !is_over(began) => {}
         Some(_) => {
-            std::thread::yield_now();
+            thread::yield_now();
             begin_turn();
         }
         None => begin_turn(),
+    }
+}
+
+/// How long a compaction waits for others' [`long_call`]s at most: they may be waiting
+/// for a device that it has nothing to do with.
+const LONG_CALL_WAIT: Duration = Duration::from_millis(20);
+
+/// The threads that are in a long call.
+#[derive(Debug)]
+struct LongCalls {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+static LONG_CALLS: LongCalls = LongCalls::new();
+/// From so many on a thread of lowered priority begins none.
+static LONG_CALLS_MAX: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, |n| n.get().max(2) - 1));
+
+impl LongCalls {
+    const fn new() -> LongCalls {
+        LongCalls { count: Mutex::new(0), ended: Condvar::new() }
+    }
+
+    /// Waits for up to `wait` until fewer than `max` are in a call, and is one.
+    fn begin(&self, max: usize, wait: Duration) -> LongCall<'_> {
+        let mut count = self.count.lock();
+        self.ended.wait_while_for(&mut count, |count| *count >= max, wait);
+        *count += 1;
+        LongCall(self)
+    }
+}
+
+/// A thread that is in one.
+struct LongCall<'a>(&'a LongCalls);
+
+impl Drop for LongCall<'_> {
+    fn drop(&mut self) {
+        *self.0.count.lock() -= 1;
+        self.0.ended.notify_one();
+    }
+}
+
+/// Runs a system call of a background thread that may keep the processor for many
+/// milliseconds (a kernel that does not preempt runs nothing else there). Where
+/// compactions make it, they leave one processor to others; a flush, for which
+/// writers wait, waits for nobody.
+pub(crate) fn long_call<R>(call: impl FnOnce() -> R) -> R {
+    let wait = if IS_LOWERED.get() { LONG_CALL_WAIT } else { Duration::ZERO };
+    let _place = LONG_CALLS.begin(*LONG_CALLS_MAX, wait);
+    call()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would hang if an end woke nobody.
+    #[test]
+    fn a_long_call_waits_for_the_end_of_another_or_its_time() {
+        let (calls, forever) = (LongCalls::new(), Duration::from_secs(3600));
+        let first = calls.begin(2, forever);
+        let second = calls.begin(2, forever);
+        assert_eq!(*calls.count.lock(), 2);
+        drop(calls.begin(2, Duration::ZERO));
+        drop(calls.begin(2, Duration::from_millis(1)));
+        thread::scope(|scope| {
+            let third = scope.spawn(|| *calls.begin(2, forever).0.count.lock());
+            drop(first);
+            assert_eq!(third.join().unwrap(), 2, "the second and the third");
+        });
+        drop(second);
+        assert_eq!(*calls.count.lock(), 0);
+    }
+
+    #[test]
+    fn a_panic_ends_a_long_call() {
+        let calls = LongCalls::new();
+        let call = std::panic::AssertUnwindSafe(|| {
+            let _place = calls.begin(1, Duration::ZERO);
+            panic!("on purpose");
+        });
+        assert!(std::panic::catch_unwind(call).is_err());
+        assert_eq!(*calls.count.lock(), 0);
     }
 }
