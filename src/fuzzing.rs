@@ -154,6 +154,9 @@ pub fn table(data: &[u8]) {
         }
         let hash = hash_key(key);
         let aim = table.aim(key, hash);
+        if n % 2 == 0 {
+            table.read_ahead(aim, key, hash);
+        }
         table.aim_closer(aim, key);
         let aimed = table.get_aimed(aim, key, hash, *seq_type);
         for found in [table.get(key, hash, *seq_type), aimed] {

@@ -1,6 +1,7 @@
 //! What a stretch of work costs the process: CPU, device I/O, memory, disk.
 
-use std::fs::{self, DirEntry};
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -65,31 +66,41 @@ pub fn resident_kib() -> Result<(u64, u64)> {
 /// lost their names but that this process still has open. Files that vanish while it
 /// looks are not counted.
 pub fn disk_bytes(dir: &Path) -> u64 {
-    let removed = dir.canonicalize().map_or(0, |dir| removed_bytes(&dir));
-    named_bytes(dir) + removed
+    let mut files = HashMap::new();
+    add_named(dir, &mut files);
+    if let Ok(dir) = dir.canonicalize() {
+        add_removed(&dir, &mut files);
+    }
+    files.values().sum()
 }
 
-/// Of files that were below `dir` and are open still.
-fn removed_bytes(dir: &Path) -> u64 {
-    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return 0 };
-    let is_removed = |file: &DirEntry| {
-        let path = fs::read_link(file.path()).unwrap_or_default();
-        path.starts_with(dir) && path.as_os_str().as_bytes().ends_with(b" (deleted)")
-    };
-    let removed = descriptors.flatten().filter(is_removed);
-    removed.filter_map(|file| Some(fs::metadata(file.path()).ok()?.blocks() * 512)).sum()
+/// Sizes on the device, by device and inode.
+type Files = HashMap<(u64, u64), u64>;
+
+fn add_file(metadata: &Metadata, files: &mut Files) {
+    files.insert((metadata.dev(), metadata.ino()), metadata.blocks() * 512);
 }
 
-fn named_bytes(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.metadata().ok().map(|metadata| (entry, metadata)))
-        .map(|(entry, metadata)| match metadata.is_dir() {
-            true => named_bytes(&entry.path()),
-            false => metadata.blocks() * 512,
-        })
-        .sum()
+fn add_named(dir: &Path, files: &mut Files) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => add_named(&entry.path(), files),
+            Ok(metadata) => add_file(&metadata, files),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Files that were below `dir`, and are open still.
+fn add_removed(dir: &Path, files: &mut Files) {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return };
+    for descriptor in descriptors.flatten().map(|entry| entry.path()) {
+        let path = fs::read_link(&descriptor).unwrap_or_default();
+        if path.starts_with(dir) && path.as_os_str().as_bytes().ends_with(b" (deleted)") {
+            fs::metadata(descriptor).iter().for_each(|metadata| add_file(metadata, files));
+        }
+    }
 }
 
 /// Measures from its making to [`Meter::stop`]; a thread looks at the memory.

@@ -14,6 +14,7 @@ use crate::config::ColumnFamilyOptions;
 use crate::error::Result;
 use crate::sstable::Origin;
 use crate::types::key::SequenceNumber;
+use crate::util::priority;
 use crate::version::{FileMeta, Version};
 
 /// A job is cut into ranges at the borders of about so many parts of each.
@@ -106,16 +107,24 @@ fn run_parallel(shared: &Shared<'_>, ranges: &[KeyRange]) -> Result<Vec<Arc<File
     Err(error)
 }
 
-/// `work` of every item, each on a thread of its own, which `builder` describes;
-/// on this one where the system gives no thread.
+/// `work` of every item, each on a thread of its own, which `builder` describes and
+/// whose priority is this one's; on this one where the system gives no thread.
 fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     builder: impl Fn() -> thread::Builder,
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
-    let work = &work;
+    let (work, is_lowered) = (&work, priority::is_lowered());
     thread::scope(|scope| {
-        let spawn = |item| builder().spawn_scoped(scope, move || work(item)).map_err(|_| item);
+        let spawn = |item| {
+            let run = move || {
+                if is_lowered {
+                    priority::lower();
+                }
+                work(item)
+            };
+            builder().spawn_scoped(scope, run).map_err(|_| item)
+        };
         let spawned: Vec<_> = items.iter().map(spawn).collect();
         let join = |started: Result<thread::ScopedJoinHandle<'_, R>, _>| match started {
             Ok(t) => t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),

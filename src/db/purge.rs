@@ -5,7 +5,8 @@
 //! epoch collector says that nobody can see them; dropping the last reference
 //! to a table or memtable happens on this thread. Files are unlinked once a
 //! durable manifest edit no longer names them: the mappings that readers still
-//! hold keep their contents, and the space returns with the last of them.
+//! hold keep their contents, and the space returns with the last of them (and when
+//! new files need it, within two seconds: [`dead_space`]).
 //!
 //! The queue's lock is taken by [`Graveyard::bury`], on any thread that pins and
 //! under any lock that such a thread holds. So nobody pins, nor takes another
@@ -25,7 +26,7 @@ use crate::db::pins::PinTracker;
 use crate::env::{Env, dead_space};
 use crate::events::{Event, Events};
 use crate::memtable::{MemTable, MemTablePool};
-use crate::util::seeded;
+use crate::util::{clock, seeded};
 use crate::version::filename::{self, FileKind};
 use crate::version::super_version::{Graveyard, SuperVersion, collect};
 
@@ -179,8 +180,8 @@ impl Purge {
 
     fn run(&self) {
         let mut nudges = LAST_NUDGES;
-        // Whether a memtable waits in the pool, as of the last work.
-        let mut spare = false;
+        // When memtables that wait in the pool go, as of the last work.
+        let mut spare = None;
         // Until contents of unlinked files are to be freed.
         let mut dead = None;
         let mut state = self.state.lock();
@@ -192,7 +193,7 @@ impl Purge {
                 state.working = true;
                 drop(state);
                 self.process(super_versions, mems, &files);
-                spare = self.pool.has_spare();
+                spare = self.pool.has_spare().then(|| clock::now() + SPARE_IDLE);
                 dead = dead_space::free_old();
                 state = self.state.lock();
                 state.working = false;
@@ -207,26 +208,24 @@ impl Purge {
                 collect();
                 std::thread::yield_now();
                 state = self.state.lock();
-            } else if state.announced > 0 {
-                self.changed.wait_for(&mut state, NUDGE_INTERVAL);
-                drop(state);
-                collect();
-                dead = dead.and_then(|_| dead_space::free_old());
-                state = self.state.lock();
-            } else if let Some(wait) = dead {
-                self.changed.wait_for(&mut state, wait);
-                drop(state);
-                dead = dead_space::free_old();
-                state = self.state.lock();
-            } else if spare {
-                if self.changed.wait_for(&mut state, SPARE_IDLE).timed_out() {
-                    drop(state);
-                    self.pool.trim();
-                    spare = false;
-                    state = self.state.lock();
-                }
             } else {
-                self.changed.wait(&mut state);
+                let is_announced = state.announced > 0;
+                let nudge = is_announced.then_some(NUDGE_INTERVAL);
+                let idle = spare.map(clock::until);
+                match [nudge, dead, idle].into_iter().flatten().min() {
+                    Some(wait) => drop(self.changed.wait_for(&mut state, wait)),
+                    None => self.changed.wait(&mut state),
+                }
+                drop(state);
+                if is_announced {
+                    collect();
+                }
+                dead = dead.and_then(|_| dead_space::free_old());
+                if spare.is_some_and(|due| clock::until(due).is_zero()) {
+                    self.pool.trim();
+                    spare = None;
+                }
+                state = self.state.lock();
             }
         }
     }

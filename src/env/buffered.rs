@@ -107,8 +107,12 @@ impl BufferedFile {
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
         check_size_limit(self.flushed + bytes.len() as u64)?;
         let write = || write_all_at(&self.file, bytes, self.flushed);
-        dead_space::note_write(bytes.len() as u64);
-        if bytes.len() == CHUNK_LEN { self.memory.write(write) } else { write() }?;
+        if bytes.len() == CHUNK_LEN {
+            dead_space::note_write(CHUNK_LEN as u64);
+            self.memory.write(write)?;
+        } else {
+            write()?;
+        }
         self.flushed += bytes.len() as u64;
         Ok(())
     }

@@ -7,8 +7,9 @@
 //! its contents, the pages in memory with them, go when as much was written.
 //!
 //! 1. What died is free after [`AGE_MAX`], written or not, as long as somebody calls
-//!    [`free_old`]; the thread that unlinks does.
-//! 2. No more than [`BYTES_MAX`] wait; what is beyond goes at once, oldest first.
+//!    [`free_old`]; the threads that unlink do.
+//! 2. No more than [`BYTES_MAX`] wait, and no more than a small part of what is free on
+//!    the device; what is beyond goes at once, oldest first.
 //! 3. Files are closed, which takes milliseconds, without the lock.
 
 use std::collections::VecDeque;
@@ -18,17 +19,17 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{fstat, fstatvfs};
 
-use super::mmap::HUGE_PAGE;
 use crate::util::clock;
 
 /// How long the contents of a dead file may stay. Kernels that report free memory to
 /// their host do so every two seconds.
 const AGE_MAX: Duration = Duration::from_secs(2);
-/// What may stay of all files: as much as a compaction of some tables replaces.
+/// What may stay of all files: as much as a compaction of some tables replaces,
 const BYTES_MAX: u64 = 512 << 20;
-/// No file stays that takes more than one part in so many of what the file system has
-/// free.
+/// and one part in so many of what the file system has free.
 const PART_OF_FREE: u64 = 64;
+/// Smaller files are not worth a descriptor.
+const LEN_MIN: u64 = 16 << 20;
 
 /// A file without a name.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ struct DeadSpace<F> {
     files: VecDeque<DeadFile<F>>,
     /// Of all files.
     bytes: u64,
-    /// Written since files wait, and not made up for yet.
+    /// Written since the oldest file is the oldest, or was made up for by others.
     written: u64,
 }
 
@@ -56,58 +57,71 @@ impl<F> DeadSpace<F> {
         DeadSpace { files: VecDeque::new(), bytes: 0, written: 0 }
     }
 
-    /// A file of `len` bytes died. The answer goes instead.
-    fn push(&mut self, file: F, len: u64, died: Instant) -> Vec<F> {
+    /// A file of `len` bytes died, and `max` may wait. The answer goes now.
+    fn push(&mut self, file: F, len: u64, died: Instant, max: u64) -> Vec<F> {
+        if len > max {
+            return vec![file];
+        }
+        let is_over = |dead: &DeadSpace<F>| dead.bytes > max - len;
+        let freed = self.pop_while(|dead, oldest| is_over(dead) || oldest.is_old(died));
         self.files.push_back(DeadFile { file, len, died });
         self.bytes += len;
-        let mut freed = Vec::new();
-        while self.bytes > BYTES_MAX {
-            freed.extend(self.pop());
-        }
         freed
     }
 
     /// `len` bytes are about to be written. The answer goes for it.
     fn write(&mut self, len: u64) -> Option<F> {
-        let Some(oldest) = self.files.front() else {
-            self.written = 0;
-            return None;
-        };
+        let oldest = self.files.front()?.len;
         self.written += len;
-        if self.written < oldest.len {
+        if self.written < oldest {
             return None;
         }
-        self.written -= oldest.len;
-        self.pop()
+        let left = self.written - oldest;
+        let freed = self.pop();
+        self.written = if self.files.is_empty() { 0 } else { left };
+        freed
     }
 
-    /// What is too old goes.
-    fn expire(&mut self, now: Instant) -> Vec<F> {
-        let is_old = |file: &DeadFile<F>| now.saturating_duration_since(file.died) >= AGE_MAX;
-        let count = self.files.iter().take_while(|file| is_old(file)).count();
-        (0..count).filter_map(|_| self.pop()).collect()
+    /// What is too old goes; and when the next file will be.
+    fn expire(&mut self, now: Instant) -> (Vec<F>, Option<Instant>) {
+        let freed = self.pop_while(|_, oldest| oldest.is_old(now));
+        (freed, self.files.front().map(|oldest| oldest.died + AGE_MAX))
+    }
+
+    fn pop_while(&mut self, goes: impl Fn(&Self, &DeadFile<F>) -> bool) -> Vec<F> {
+        let next = || {
+            let goes = self.files.front().is_some_and(|oldest| goes(self, oldest));
+            if goes { self.pop() } else { None }
+        };
+        std::iter::from_fn(next).collect()
     }
 
     fn pop(&mut self) -> Option<F> {
         let oldest = self.files.pop_front()?;
         self.bytes -= oldest.len;
+        self.written = 0;
         Some(oldest.file)
     }
 }
 
-/// Takes the last descriptor of a file that has lost its name. It is closed at once if
-/// it is small or space is scarce.
-pub(super) fn keep(file: OwnedFd) {
-    let Some(len) = len_if_worth_it(&file) else { return };
-    // Bound to a name: dropped after the lock is.
-    let _freed = DEAD.lock().push(file, len, clock::now());
+impl<F> DeadFile<F> {
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.died) >= AGE_MAX
+    }
 }
 
-fn len_if_worth_it(file: &OwnedFd) -> Option<u64> {
-    let len = u64::try_from(fstat(file).ok()?.st_size).ok()?;
-    let room = fstatvfs(file).ok()?;
-    let is_scarce = room.f_bavail.saturating_mul(room.f_frsize) / PART_OF_FREE < len;
-    (len >= HUGE_PAGE as u64 && !is_scarce).then_some(len)
+/// Takes a descriptor of a file that has lost its name. It is closed at once where that
+/// frees no memory worth keeping (the file is small, or it has other names, which it has
+/// on a file system that renames what is open), or where space is scarce.
+pub(super) fn keep(file: OwnedFd) {
+    let (Ok(stat), Ok(room)) = (fstat(&file), fstatvfs(&file)) else { return };
+    let len = u64::try_from(stat.st_size).unwrap_or(0);
+    if len < LEN_MIN || stat.st_nlink != 0 {
+        return;
+    }
+    let max = BYTES_MAX.min(room.f_bavail.saturating_mul(room.f_frsize) / PART_OF_FREE);
+    // Bound to a name: dropped after the lock is.
+    let _freed = DEAD.lock().push(file, len, clock::now(), max);
 }
 
 /// Called before `len` bytes are written into the page cache.
@@ -118,12 +132,12 @@ pub(super) fn note_write(len: u64) {
 /// Frees what is too old; how long until there is more to do, `None` if nothing waits.
 pub(crate) fn free_old() -> Option<Duration> {
     let now = clock::now();
-    let _freed = DEAD.lock().expire(now);
-    let oldest = DEAD.lock().files.front().map(|file| file.died)?;
-    Some((oldest + AGE_MAX).saturating_duration_since(now))
+    let (_freed, next) = DEAD.lock().expire(now);
+    next.map(|next| next.saturating_duration_since(now))
 }
 
-/// Frees all of it.
+/// Frees all of it: a database is closed, and nothing of it may stay. (Others lose
+/// memory that they might have used.)
 pub(crate) fn free_all() {
     let _freed = std::mem::replace(&mut *DEAD.lock(), DeadSpace::new());
 }
@@ -132,47 +146,49 @@ pub(crate) fn free_all() {
 mod tests {
     use super::*;
 
+    const MAX: u64 = 100;
+
     fn dead_space(lens: &[u64]) -> DeadSpace<usize> {
-        let mut dead = DeadSpace::new();
+        let (mut dead, now) = (DeadSpace::new(), clock::now());
         for (i, &len) in lens.iter().enumerate() {
-            assert!(dead.push(i, len, clock::now()).is_empty());
+            assert!(dead.push(i, len, now, MAX).is_empty());
         }
         dead
-    }
-
-    fn names(freed: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        freed.into_iter().collect()
     }
 
     #[test]
     fn a_file_goes_when_as_much_was_written() {
         let mut dead = dead_space(&[40, 40, 10]);
-        assert!(dead.write(30).is_none());
-        assert_eq!(names(dead.write(30)), [0]);
-        assert_eq!(names(dead.write(20)), [1], "what was written beyond the first counts");
-        assert_eq!(names(dead.write(10)), [2]);
+        assert_eq!(dead.write(30), None);
+        assert_eq!(dead.write(30), Some(0));
+        assert_eq!(dead.write(20), Some(1), "what was written beyond the first counts");
+        assert_eq!(dead.write(15), Some(2));
         assert_eq!((dead.write(1000), dead.bytes), (None, 0));
-        dead.push(3, 40, clock::now());
-        assert!(dead.write(30).is_none(), "what was written while none waited does not");
+        dead.push(3, 40, clock::now(), MAX);
+        assert_eq!(dead.write(30), None, "what was written while none waited does not");
     }
 
     #[test]
     fn the_oldest_go_when_there_are_too_many_bytes() {
-        let mut dead = dead_space(&[BYTES_MAX / 2, BYTES_MAX / 4, BYTES_MAX / 4]);
-        assert_eq!(names(dead.push(3, BYTES_MAX, clock::now())), [0, 1, 2]);
-        assert_eq!(names(dead.push(4, BYTES_MAX + 1, clock::now())), [3, 4]);
-        assert_eq!(dead.bytes, 0);
+        let (mut dead, now) = (dead_space(&[50, 25, 25]), clock::now());
+        assert_eq!(dead.push(3, 51, now, MAX), [0, 1]);
+        assert_eq!(dead.push(4, 101, now, MAX), [4], "too long itself, and no reason for others");
+        assert_eq!(dead.bytes, 76);
+        assert_eq!(dead.push(5, 10, now, 20), [2, 3]);
+        assert_eq!(dead.push(6, 1, now, 0), [6]);
+        assert_eq!(dead.bytes, 10);
     }
 
     #[test]
     fn what_is_old_goes_without_writes() {
-        let mut dead = DeadSpace::new();
-        let start = clock::now();
-        dead.push(0, 40, start);
-        dead.push(1, 40, start + AGE_MAX / 2);
-        assert_eq!(names(dead.expire(start + AGE_MAX / 2)), []);
-        assert_eq!(names(dead.expire(start + AGE_MAX)), [0]);
-        assert_eq!(dead.bytes, 40);
-        assert_eq!(names(dead.expire(start + 3 * AGE_MAX)), [1]);
+        let (mut dead, start) = (DeadSpace::new(), clock::now());
+        dead.push(0, 40, start, MAX);
+        dead.push(1, 40, start + AGE_MAX / 2, MAX);
+        dead.write(39);
+        assert_eq!(dead.expire(start + AGE_MAX / 2), (vec![], Some(start + AGE_MAX)));
+        assert_eq!(dead.expire(start + AGE_MAX), (vec![0], Some(start + AGE_MAX * 3 / 2)));
+        assert_eq!((dead.bytes, dead.write(39)), (40, None), "the first one is made up for");
+        assert_eq!(dead.push(2, 10, start + 3 * AGE_MAX, MAX), [1]);
+        assert_eq!(dead.expire(start + 9 * AGE_MAX), (vec![2], None));
     }
 }

@@ -89,8 +89,11 @@ impl MemoryAhead {
     /// Makes one write of a huge page.
     pub(super) fn write<R>(&mut self, write: impl FnOnce() -> R) -> R {
         let is_felt = SCARCITY.lock().left > 0;
-        let fault = if is_felt { timed(|| self.find()).1 } else { None };
-        let (result, took) = long_call(|| timed(write));
+        let (fault, (result, took)) = long_call(|| {
+            // In the call: what it finds is gone after a wait.
+            let fault = if is_felt { timed(|| self.find()).1 } else { None };
+            (fault, timed(write))
+        });
         if let Some(took) = took {
             SCARCITY.lock().note(fault, took);
         }

@@ -267,7 +267,7 @@ impl Env for PosixEnv {
 
     fn remove_dead(&self, path: &Path) -> io::Result<()> {
         // Best effort: what cannot be opened is gone at once.
-        let contents = open(path, OFlags::RDONLY, Mode::empty());
+        let contents = open_to_read(path);
         self.remove(path)?;
         if let Ok(contents) = contents {
             dead_space::keep(contents);

@@ -51,6 +51,31 @@ impl Table {
         found.map_or(otherwise, Aim::Entry)
     }
 
+    /// Between the first step and the second, for lookups that wait for a device:
+    /// starts reading what the last one will touch.
+    #[cold]
+    pub(crate) fn read_ahead(&self, aim: Aim, key: &[u8], hash: u64) {
+        let block = match aim {
+            Aim::Absent => return,
+            Aim::Entry(place) => {
+                self.source().read_ahead(place.start, place.len);
+                if let Some(at) = place.seq_type {
+                    self.source().read_ahead(at, size_of::<SeqType>());
+                }
+                return;
+            }
+            Aim::Block(block) => Some(block),
+            Aim::Unknown => match self.points() {
+                Some(_) if !self.may_contain(hash) => None,
+                Some(points) => points.find(hash, |block, _| Some(block)),
+                None => self.locate(key).ok(),
+            },
+        };
+        if let Some(handle) = block.and_then(|block| self.handle(block)) {
+            self.source().read_ahead(handle.offset as usize, handle.len as usize);
+        }
+    }
+
     /// Second step: starts fetching the entry, where that takes two steps.
     #[inline]
     pub(crate) fn aim_closer(&self, aim: Aim, key: &[u8]) {

@@ -15,3 +15,9 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn since(start: Instant) -> Duration {
     now().saturating_duration_since(start)
 }
+
+/// The time until `end`, which may have passed.
+#[inline]
+pub(crate) fn until(end: Instant) -> Duration {
+    end.saturating_duration_since(now())
+}

@@ -25,6 +25,11 @@ pub(crate) fn lower() {
     IS_LOWERED.set(true);
 }
 
+/// Whether the calling thread has called [`lower`].
+pub(crate) fn is_lowered() -> bool {
+    IS_LOWERED.get()
+}
+
 thread_local! {
     /// Whether [`lower`] was called.
     static IS_LOWERED: Cell<bool> = const { Cell::new(false) };
@@ -65,7 +70,7 @@ struct LongCalls {
 }
 
 static LONG_CALLS: LongCalls = LongCalls::new();
-/// From so many on a thread of lowered priority begins none.
+/// With so many a thread of lowered priority waits before it begins another.
 static LONG_CALLS_MAX: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, |n| n.get().max(2) - 1));
 
@@ -77,7 +82,10 @@ impl LongCalls {
     /// Waits for up to `wait` until fewer than `max` are in a call, and is one.
     fn begin(&self, max: usize, wait: Duration) -> LongCall<'_> {
         let mut count = self.count.lock();
-        self.ended.wait_while_for(&mut count, |count| *count >= max, wait);
+        if *count >= max && !wait.is_zero() {
+            self.ended.wait_while_for(&mut count, |count| *count >= max, wait);
+            begin_turn();
+        }
         *count += 1;
         LongCall(self)
     }
@@ -93,12 +101,12 @@ impl Drop for LongCall<'_> {
     }
 }
 
-/// Runs a system call of a background thread that may keep the processor for many
-/// milliseconds (a kernel that does not preempt runs nothing else there). Where
-/// compactions make it, they leave one processor to others; a flush, for which
-/// writers wait, waits for nobody.
+/// Runs a system call that may keep the processor for many milliseconds (a kernel that
+/// does not preempt runs nothing else there). Threads of lowered priority, compactions
+/// above all, leave one processor to others; a flush, for which writers wait, waits for
+/// nobody.
 pub(crate) fn long_call<R>(call: impl FnOnce() -> R) -> R {
-    let wait = if IS_LOWERED.get() { LONG_CALL_WAIT } else { Duration::ZERO };
+    let wait = if is_lowered() { LONG_CALL_WAIT } else { Duration::ZERO };
     let _place = LONG_CALLS.begin(*LONG_CALLS_MAX, wait);
     call()
 }

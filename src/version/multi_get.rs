@@ -6,18 +6,67 @@
 //! every lookup of the group, what the stage before asked for, and asks for
 //! what the next one will touch. Memtables and files are still consulted newest
 //! first, so a lookup drops out at the first place that knows its key.
+//!
+//! That overlaps misses of the caches. Where the data is larger than memory, a page
+//! that is missing is a request to the device, for which the thread waits. So groups
+//! are timed, few as long as they are fast, and after a slow one the next have the
+//! device begin with all that they will touch.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::LEVELS;
 use crate::error::Result;
 use crate::memtable::MemTable;
 use crate::sstable::{Aim, Table};
 use crate::types::key::{SeqType, hash_key};
+use crate::util::clock;
 use crate::version::super_version::{Found, SuperVersion};
 
 /// Lookups in flight: about what the memory system can have outstanding.
 const GROUP: usize = 16;
+
+/// One group in so many is timed while all of them are fast.
+const TIMED: u32 = 16;
+/// A group takes longer only if it waits for a device (or lost the processor): in
+/// memory, with every block touched for the first time, it takes a third of that.
+const SLOW: Duration = Duration::from_micros(100);
+
+/// How fast the last groups of a thread were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    /// Groups since one was timed.
+    Fast(u32),
+    /// They wait for a device.
+    Slow,
+}
+
+thread_local! {
+    static PACE: Cell<Pace> = const { Cell::new(Pace::Fast(0)) };
+}
+
+impl Pace {
+    /// Looks up a group by `run`, which is told whether it will wait for a device.
+    fn run(self, run: impl FnOnce(bool)) -> Pace {
+        match self {
+            Pace::Fast(n) if n + 1 < TIMED => {
+                run(false);
+                Pace::Fast(n + 1)
+            }
+            _ => {
+                let start = clock::now();
+                run(self == Pace::Slow);
+                Pace::after(clock::since(start))
+            }
+        }
+    }
+
+    /// A group took so long.
+    fn after(took: Duration) -> Pace {
+        if took > SLOW { Pace::Slow } else { Pace::Fast(0) }
+    }
+}
 
 /// One lookup of a group.
 struct Lookup<'k> {
@@ -49,7 +98,7 @@ impl SuperVersion {
                 let key = key.as_ref();
                 Lookup { key, hash: hash_key(key) }
             }));
-            group.run(self);
+            PACE.set(PACE.get().run(|is_slow| group.run(self, is_slow)));
             for i in 0..keys.len() {
                 f(n * GROUP + i, group.results[i].take().unwrap_or(Ok(None)));
             }
@@ -58,7 +107,8 @@ impl SuperVersion {
 }
 
 impl<'a> Group<'a, '_> {
-    fn run(&mut self, sv: &'a SuperVersion) {
+    /// `is_slow`: for a device.
+    fn run(&mut self, sv: &'a SuperVersion, is_slow: bool) {
         for mem in std::iter::once(&sv.mem).chain(sv.imms.iter().map(|imm| &imm.mem)) {
             if !mem.is_empty() {
                 self.memtable(mem);
@@ -66,13 +116,15 @@ impl<'a> Group<'a, '_> {
         }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);
-            self.tables(false, |key| level0.contains_key(at, key).then(|| file.table()));
+            self.tables(false, is_slow, |key| level0.contains_key(at, key).then(|| file.table()));
         }
         let mut levels =
             (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()).peekable();
         while let Some(level) = levels.next() {
             let last = levels.peek().is_none();
-            self.tables(last, |key| level.find_file(key).map(|at| level.files()[at].table()));
+            self.tables(last, is_slow, |key| {
+                level.find_file(key).map(|at| level.files()[at].table())
+            });
         }
     }
 
@@ -97,7 +149,12 @@ impl<'a> Group<'a, '_> {
     /// Looks into one table a lookup, as `choose` says. In the last level most keys
     /// are found: there the point index, where there is one, does for the filter,
     /// whose line would be one more to fetch.
-    fn tables(&mut self, last: bool, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
+    fn tables(
+        &mut self,
+        last: bool,
+        is_slow: bool,
+        choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>,
+    ) {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
         let mut filtered = [false; GROUP];
         let mut aims = [Aim::Absent; GROUP];
@@ -122,6 +179,13 @@ impl<'a> Group<'a, '_> {
                 aims[i] = table.aim(lookup.key, lookup.hash);
             }
         }
+        if is_slow {
+            for (i, lookup) in lookups.iter().enumerate() {
+                if let Some(table) = tables[i] {
+                    table.read_ahead(aims[i], lookup.key, lookup.hash);
+                }
+            }
+        }
         for (i, lookup) in lookups.iter().enumerate() {
             if let Some(table) = tables[i] {
                 table.aim_closer(aims[i], lookup.key);
@@ -137,5 +201,35 @@ impl<'a> Group<'a, '_> {
                 Err(error) => Some(Err(error)),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_told_to_be_slow_only_after_a_slow_one() {
+        let told = |pace: Pace| {
+            let mut told = None;
+            (pace.run(|is_slow| told = Some(is_slow)), told)
+        };
+        let mut pace = Pace::Fast(0);
+        for n in 1..TIMED {
+            assert_eq!(told(pace), (Pace::Fast(n), Some(false)));
+            pace = Pace::Fast(n);
+        }
+        assert_eq!(told(pace).1, Some(false), "timed, but not slow yet");
+        assert_eq!(told(Pace::Slow).1, Some(true));
+        assert_eq!(Pace::after(SLOW), Pace::Fast(0));
+        assert_eq!(Pace::after(SLOW * 2), Pace::Slow);
+    }
+
+    #[test]
+    fn a_slow_group_makes_the_next_one_slow() {
+        let slow = Pace::Fast(TIMED - 1).run(|_| std::thread::sleep(2 * SLOW));
+        assert_eq!(slow, Pace::Slow);
+        assert_eq!(slow.run(|_| std::thread::sleep(2 * SLOW)), Pace::Slow);
+        assert_eq!(Pace::Fast(0).run(|_| std::thread::sleep(2 * SLOW)), Pace::Fast(1), "unseen");
     }
 }
