@@ -155,7 +155,7 @@ pub fn table(data: &[u8]) {
         let hash = hash_key(key);
         let aim = table.aim(key, hash);
         if n % 2 == 0 {
-            table.read_ahead(aim, key, hash);
+            table.read_ahead(aim, hash);
         }
         table.aim_closer(aim, key);
         let aimed = table.get_aimed(aim, key, hash, *seq_type);

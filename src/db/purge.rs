@@ -51,7 +51,6 @@ struct State {
     files: Vec<PathBuf>,
     /// While above 0, no file is unlinked: somebody needs the names.
     held: usize,
-    working: bool,
     shutdown: bool,
 }
 
@@ -190,14 +189,11 @@ impl Purge {
                 let super_versions = std::mem::take(&mut state.super_versions);
                 let mems = std::mem::take(&mut state.mems);
                 let files = state.take_files();
-                state.working = true;
                 drop(state);
                 self.process(super_versions, mems, &files);
                 spare = self.pool.has_spare().then(|| clock::now() + SPARE_IDLE);
                 dead = dead_space::free_old();
                 state = self.state.lock();
-                state.working = false;
-                self.changed.notify_all();
             } else if state.shutdown {
                 if state.announced == 0 || nudges == 0 {
                     drop(state);

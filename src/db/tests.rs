@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::env::{Call, FaultEnv, SimEnv};
-use crate::{ColumnFamilyOptions, Compression, Db, Error, Options, WriteOptions};
+use crate::version::multi_get::slow_down;
+use crate::{ColumnFamilyOptions, Compression, Db, Error, Options, ReadMode, WriteOptions};
 
 type TestEnv = FaultEnv<SimEnv>;
 
@@ -256,4 +257,39 @@ fn tables_of_any_size_are_merged() {
     }
     db.compact_range::<&str>(..).unwrap();
     assert_eq!(db.stats().families[0].levels[6].entries, 100);
+}
+
+#[test]
+fn lookups_that_wait_for_a_device_find_the_same() {
+    for compression in [Compression::None, Compression::Lz4] {
+        for mode in [ReadMode::Mmap, ReadMode::Pread] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options::default().read_mode(mode).compression(compression);
+            let key = |n: usize| format!("{n:08}");
+            // Every other key; of one shape, so that there is a point index, or not.
+            let fill = |db: &Db, step: usize, value: &dyn Fn(usize) -> String| {
+                (0..4000).step_by(step).for_each(|n| db.put(key(n), value(n)).unwrap());
+            };
+            let db = Db::open(dir.path(), &options).unwrap();
+            fill(&db, 2, &|n| format!("old value {n:90}"));
+            db.compact_range::<&[u8]>(..).unwrap();
+            fill(&db, 14, &|n| format!("of level 0 {}", "x".repeat(n % 50)));
+            fill(&db, 26, &|_| String::new());
+            (0..4000).step_by(34).for_each(|n| db.delete(key(n)).unwrap());
+            db.flush().unwrap();
+            db.close().unwrap();
+            // Nothing was touched by this opening.
+            let db = Db::open(dir.path(), &options).unwrap();
+            fill(&db, 38, &|n| format!("of the memtable {n}"));
+            let keys: Vec<_> = (0..4000).map(key).collect();
+            for _ in 0..2 {
+                for keys in keys.chunks(23) {
+                    slow_down();
+                    for (key, found) in keys.iter().zip(db.multi_get(keys)) {
+                        assert_eq!(found.unwrap(), db.get(key).unwrap(), "{key}");
+                    }
+                }
+            }
+        }
+    }
 }

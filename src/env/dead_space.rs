@@ -45,7 +45,8 @@ struct DeadSpace<F> {
     files: VecDeque<DeadFile<F>>,
     /// Of all files.
     bytes: u64,
-    /// Written since the oldest file is the oldest, or was made up for by others.
+    /// Written since the last file went, and beyond that one's length if a write freed
+    /// it. Less than the length of the oldest; 0 if none waits.
     written: u64,
 }
 

@@ -204,14 +204,13 @@ impl Region {
         }
     }
 
-    /// Whether all pages of the range are known to be in memory. A long range is
-    /// not looked at: no.
-    pub(crate) fn is_resident(&self, offset: usize, len: usize) -> bool {
+    /// Whether all pages of the range are in memory, if that is known; of a long range
+    /// it is not.
+    pub(crate) fn is_resident(&self, offset: usize, len: usize) -> Option<bool> {
         match &*self.owner {
-            Backing::Heap(_) | Backing::Huge(_) => true,
-            Backing::Mapped(_, tells) => {
-                *tells && is_resident(self.ptr, page_range(offset, len, self.len))
-            }
+            Backing::Heap(_) | Backing::Huge(_) => Some(true),
+            Backing::Mapped(_, false) => None,
+            Backing::Mapped(_, true) => is_resident(self.ptr, page_range(offset, len, self.len)),
             Backing::Watched(region, _) => region.is_resident(offset, len),
         }
     }
@@ -301,17 +300,18 @@ fn tells_residency(file: &OwnedFd) -> io::Result<bool> {
     Ok(user.is_root() || rustix::fs::fstat(file)?.st_uid == user.as_raw())
 }
 
-/// Whether the pages of a part of a mapping that starts at `base` are in memory.
-fn is_resident(base: NonNull<u8>, range: Range<usize>) -> bool {
+/// Whether the pages of a part of a mapping that starts at `base` are in memory, if the
+/// system tells.
+fn is_resident(base: NonNull<u8>, range: Range<usize>) -> Option<bool> {
     let mut pages = [0_u8; RESIDENT_PAGES_MAX];
     let count = range.len().div_ceil(rustix::param::page_size());
-    let Some(pages) = pages.get_mut(..count) else { return false };
+    let pages = pages.get_mut(..count)?;
     let start = base.as_ptr().wrapping_add(range.start).cast::<c_void>();
     // SAFETY: one byte is written for each page of the range, which `pages` has
     // room for; nothing of the range is read, and an address that is not mapped
     // is an error.
     let answer = unsafe { libc::mincore(start, range.len(), pages.as_mut_ptr()) };
-    answer == 0 && pages.iter().all(|page| page & 1 == 1)
+    (answer == 0).then(|| pages.iter().all(|page| page & 1 == 1))
 }
 
 /// Best effort: pages that cannot be prepared are faulted in when written.

@@ -110,9 +110,9 @@ pub trait Env: Debug + Send + Sync + 'static {
     }
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes a dead file's name at once, and its contents now or soon, as long as a
-    /// database is open: the memory that holds them may be what the next files are
-    /// written into.
+    /// Removes a dead file's name at once, and its contents now or soon, at the latest
+    /// when the database is closed: the memory that holds them may be what the next
+    /// files are written into.
     fn remove_dead(&self, path: &Path) -> io::Result<()> {
         self.remove(path)
     }

@@ -92,8 +92,10 @@ impl RandomAccessFile for PosixReader {
     }
 
     fn read_ahead(&self, offset: u64, len: u64) {
+        // No length would mean the rest of the file.
+        let Some(len) = NonZeroU64::new(len) else { return };
         // A hint: if it fails, the bytes are read when they are asked for.
-        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::WillNeed);
     }
 }
 

@@ -366,7 +366,7 @@ impl Table {
     }
 
     /// Block `i` if it lies uncompressed in the mapping and was touched before:
-    /// prefetching must not fault.
+    /// prefetching must not be its first touch.
     #[inline]
     fn block_in_place(&self, i: usize) -> Option<&[u8]> {
         let handle = self.handle(i).filter(|handle| !handle.compressed)?;

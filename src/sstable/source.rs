@@ -69,12 +69,20 @@ impl Source {
     }
 
     /// Starts reading a range from the device, unless it is known to be in
-    /// memory (a hint).
-    pub(super) fn read_ahead(&self, offset: usize, len: usize) {
+    /// memory (a hint). Says whether it is known not to be.
+    pub(super) fn read_ahead(&self, offset: usize, len: usize) -> bool {
         match self {
-            Source::Mapped(region) if region.is_resident(offset, len) => {}
-            Source::Mapped(region) => region.read_ahead(offset, len),
-            Source::File(file) => file.read_ahead(offset as u64, len as u64),
+            Source::Mapped(region) => {
+                let is_resident = region.is_resident(offset, len);
+                if is_resident != Some(true) {
+                    region.read_ahead(offset, len);
+                }
+                is_resident == Some(false)
+            }
+            Source::File(file) => {
+                file.read_ahead(offset as u64, len as u64);
+                false
+            }
         }
     }
 

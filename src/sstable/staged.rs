@@ -6,6 +6,7 @@
 
 use super::points::Place;
 use super::reader::{Table, TableValue};
+use crate::cache::BlockKey;
 use crate::error::Result;
 use crate::types::key::SeqType;
 
@@ -51,29 +52,29 @@ impl Table {
         found.map_or(otherwise, Aim::Entry)
     }
 
-    /// Between the first step and the second, for lookups that wait for a device:
-    /// starts reading what the last one will touch.
+    /// Between the first step and the second, for lookups that may wait for a device:
+    /// starts reading what the last one will touch. Says whether some of it is known
+    /// not to be in memory.
     #[cold]
-    pub(crate) fn read_ahead(&self, aim: Aim, key: &[u8], hash: u64) {
+    pub(crate) fn read_ahead(&self, aim: Aim, hash: u64) -> bool {
         let block = match aim {
-            Aim::Absent => return,
+            Aim::Absent => None,
             Aim::Entry(place) => {
-                self.source().read_ahead(place.start, place.len);
-                if let Some(at) = place.seq_type {
-                    self.source().read_ahead(at, size_of::<SeqType>());
-                }
-                return;
+                let start = place.seq_type.unwrap_or(place.start);
+                return self.source().read_ahead(start, place.start + place.len - start);
             }
             Aim::Block(block) => Some(block),
-            Aim::Unknown => match self.points() {
-                Some(_) if !self.may_contain(hash) => None,
-                Some(points) => points.find(hash, |block, _| Some(block)),
-                None => self.locate(key).ok(),
-            },
+            Aim::Unknown => {
+                let points = self.points().filter(|_| self.may_contain(hash));
+                points.and_then(|points| points.find(hash, |block, _| Some(block)))
+            }
         };
-        if let Some(handle) = block.and_then(|block| self.handle(block)) {
-            self.source().read_ahead(handle.offset as usize, handle.len as usize);
+        let Some(handle) = block.and_then(|block| self.handle(block)) else { return false };
+        let key = BlockKey { table: self.number(), offset: handle.offset };
+        if handle.compressed && self.cache().contains(key) {
+            return false;
         }
+        self.source().read_ahead(handle.offset as usize, handle.len as usize)
     }
 
     /// Second step: starts fetching the entry, where that takes two steps.

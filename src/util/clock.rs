@@ -1,5 +1,5 @@
-//! The clock, for figures and delays only: nothing else that the engine decides
-//! depends on it, so that it stays deterministic under simulation.
+//! The clock, for figures, delays and hints to the kernel only: nothing else that the
+//! engine decides depends on it, so that it stays deterministic under simulation.
 
 use std::time::{Duration, Instant};
 

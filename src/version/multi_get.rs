@@ -10,7 +10,7 @@
 //! That overlaps misses of the caches. Where the data is larger than memory, a page
 //! that is missing is a request to the device, for which the thread waits. So groups
 //! are timed, few as long as they are fast, and after a slow one the next have the
-//! device begin with all that they will touch.
+//! device begin with all that they will touch of a table each.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -29,8 +29,9 @@ const GROUP: usize = 16;
 
 /// One group in so many is timed while all of them are fast.
 const TIMED: u32 = 16;
-/// A group takes longer only if it waits for a device (or lost the processor): in
-/// memory, with every block touched for the first time, it takes a third of that.
+/// A group that takes longer is likely to have waited for a device (or for the
+/// processor, or to have decompressed much). In memory, with every block touched for the
+/// first time, it takes a third of that.
 const SLOW: Duration = Duration::from_micros(100);
 
 /// How fast the last groups of a thread were.
@@ -43,12 +44,16 @@ enum Pace {
 }
 
 thread_local! {
-    static PACE: Cell<Pace> = const { Cell::new(Pace::Fast(0)) };
+    static PACE: Cell<Pace> = const { Cell::new(Pace::FIRST) };
 }
 
 impl Pace {
-    /// Looks up a group by `run`, which is told whether it will wait for a device.
-    fn run(self, run: impl FnOnce(bool)) -> Pace {
+    /// The first group of a thread is timed.
+    const FIRST: Pace = Pace::Fast(TIMED - 1);
+
+    /// Looks up a group by `run`, which is told whether it is likely to wait for a
+    /// device, and says then whether it did.
+    fn run(self, run: impl FnOnce(bool) -> bool) -> Pace {
         match self {
             Pace::Fast(n) if n + 1 < TIMED => {
                 run(false);
@@ -56,16 +61,17 @@ impl Pace {
             }
             _ => {
                 let start = clock::now();
-                run(self == Pace::Slow);
-                Pace::after(clock::since(start))
+                let has_waited = run(self == Pace::Slow);
+                if has_waited || clock::since(start) > SLOW { Pace::Slow } else { Pace::Fast(0) }
             }
         }
     }
+}
 
-    /// A group took so long.
-    fn after(took: Duration) -> Pace {
-        if took > SLOW { Pace::Slow } else { Pace::Fast(0) }
-    }
+/// Makes the next group of the thread a slow one.
+#[cfg(test)]
+pub(crate) fn slow_down() {
+    PACE.set(Pace::Slow);
 }
 
 /// One lookup of a group.
@@ -107,8 +113,10 @@ impl SuperVersion {
 }
 
 impl<'a> Group<'a, '_> {
-    /// `is_slow`: for a device.
-    fn run(&mut self, sv: &'a SuperVersion, is_slow: bool) {
+    /// With `is_slow`, the device is asked ahead for what each table will touch. Says
+    /// whether it had to be.
+    fn run(&mut self, sv: &'a SuperVersion, is_slow: bool) -> bool {
+        let mut has_waited = false;
         for mem in std::iter::once(&sv.mem).chain(sv.imms.iter().map(|imm| &imm.mem)) {
             if !mem.is_empty() {
                 self.memtable(mem);
@@ -116,16 +124,18 @@ impl<'a> Group<'a, '_> {
         }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);
-            self.tables(false, is_slow, |key| level0.contains_key(at, key).then(|| file.table()));
+            has_waited |= self
+                .tables(false, is_slow, |key| level0.contains_key(at, key).then(|| file.table()));
         }
         let mut levels =
             (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()).peekable();
         while let Some(level) = levels.next() {
             let last = levels.peek().is_none();
-            self.tables(last, is_slow, |key| {
+            has_waited |= self.tables(last, is_slow, |key| {
                 level.find_file(key).map(|at| level.files()[at].table())
             });
         }
+        has_waited
     }
 
     /// The lookups that go on.
@@ -154,7 +164,7 @@ impl<'a> Group<'a, '_> {
         last: bool,
         is_slow: bool,
         choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>,
-    ) {
+    ) -> bool {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
         let mut filtered = [false; GROUP];
         let mut aims = [Aim::Absent; GROUP];
@@ -179,11 +189,10 @@ impl<'a> Group<'a, '_> {
                 aims[i] = table.aim(lookup.key, lookup.hash);
             }
         }
+        let mut has_waited = false;
         if is_slow {
             for (i, lookup) in lookups.iter().enumerate() {
-                if let Some(table) = tables[i] {
-                    table.read_ahead(aims[i], lookup.key, lookup.hash);
-                }
+                has_waited |= tables[i].is_some_and(|table| table.read_ahead(aims[i], lookup.hash));
             }
         }
         for (i, lookup) in lookups.iter().enumerate() {
@@ -201,6 +210,7 @@ impl<'a> Group<'a, '_> {
                 Err(error) => Some(Err(error)),
             };
         }
+        has_waited
     }
 }
 
@@ -209,27 +219,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_told_to_be_slow_only_after_a_slow_one() {
-        let told = |pace: Pace| {
+    fn groups_are_slow_after_a_slow_one_and_while_they_wait() {
+        let told = |pace: Pace, has_waited| {
             let mut told = None;
-            (pace.run(|is_slow| told = Some(is_slow)), told)
+            let next = pace.run(|is_slow| {
+                told = Some(is_slow);
+                has_waited
+            });
+            (next, told.unwrap())
         };
-        let mut pace = Pace::Fast(0);
         for n in 1..TIMED {
-            assert_eq!(told(pace), (Pace::Fast(n), Some(false)));
-            pace = Pace::Fast(n);
+            assert_eq!(told(Pace::Fast(n - 1), false), (Pace::Fast(n), false));
         }
-        assert_eq!(told(pace).1, Some(false), "timed, but not slow yet");
-        assert_eq!(told(Pace::Slow).1, Some(true));
-        assert_eq!(Pace::after(SLOW), Pace::Fast(0));
-        assert_eq!(Pace::after(SLOW * 2), Pace::Slow);
+        assert!(!told(Pace::FIRST, false).1, "timed, but not slow yet");
+        assert_eq!(told(Pace::FIRST, true), (Pace::Slow, false));
+        assert_eq!(told(Pace::Slow, true), (Pace::Slow, true));
+        assert!(told(Pace::Slow, false).1);
     }
 
     #[test]
-    fn a_slow_group_makes_the_next_one_slow() {
-        let slow = Pace::Fast(TIMED - 1).run(|_| std::thread::sleep(2 * SLOW));
-        assert_eq!(slow, Pace::Slow);
-        assert_eq!(slow.run(|_| std::thread::sleep(2 * SLOW)), Pace::Slow);
-        assert_eq!(Pace::Fast(0).run(|_| std::thread::sleep(2 * SLOW)), Pace::Fast(1), "unseen");
+    fn a_group_that_takes_long_is_slow() {
+        let sleep = |_| {
+            std::thread::sleep(2 * SLOW);
+            false
+        };
+        assert_eq!(Pace::FIRST.run(sleep), Pace::Slow);
+        assert_eq!(Pace::Slow.run(sleep), Pace::Slow);
+        assert_eq!(Pace::Fast(0).run(sleep), Pace::Fast(1), "nobody looked");
     }
 }

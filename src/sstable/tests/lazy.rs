@@ -54,7 +54,7 @@ fn get_in_steps(
     between[1].act(table);
     let aim = table.aim(key, hash);
     between[2].act(table);
-    table.read_ahead(aim, key, hash);
+    table.read_ahead(aim, hash);
     table.aim_closer(aim, key);
     between[3].act(table);
     let found = table.get_aimed(aim, key, hash, SeqType::NEWEST)?;
@@ -360,7 +360,7 @@ fn a_read_that_fails_once_hides_no_key() {
                         // As another thread does in between.
                         failed += u64::from(table.load().is_err());
                     }
-                    table.read_ahead(aim, &key.user_key, hash);
+                    table.read_ahead(aim, hash);
                     let found = table.get_aimed(aim, &key.user_key, hash, SeqType::NEWEST);
                     found.map(|found| found.map(|(seq_type, value)| (seq_type, value.to_vec())))
                 } else {

@@ -14,7 +14,7 @@ fn get(table: &Table, key: &[u8], read: SeqType) -> Result<Option<(SeqType, Vec<
     let hash = hash_key(key);
     table.prefetch_points(hash);
     let aim = table.aim(key, hash);
-    table.read_ahead(aim, key, hash);
+    table.read_ahead(aim, hash);
     table.aim_closer(aim, key);
     let aimed = table.get_aimed(aim, key, hash, read)?;
     let found = super::get(table, key, read)?;
