@@ -37,6 +37,8 @@ pub(crate) fn flush(
         if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
             context.check_cancelled()?;
         }
+        // A miss to memory, meanwhile.
+        entries.prefetch_next();
         // Older versions may lie in any level: tombstones stay.
         let verdict = filter.judge(entries.user_key(), entries.seq_type(), |_| false);
         if let Verdict::Keep(seq_type) = verdict {

@@ -152,7 +152,7 @@ impl ReadOptions {
 
     /// How many bytes of a table a scan has asked of the device ahead of itself
     /// (default 0: the engine decides, now 64 KiB at first, doubled up to
-    /// 512 KiB while the scan goes on). A scan that begins among blocks that this
+    /// 1 MiB while the scan goes on). A scan that begins among blocks that this
     /// process has read before asks for nothing in its first few blocks, unless
     /// [`fill_cache`](Self::fill_cache) is off.
     pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {

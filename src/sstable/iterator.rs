@@ -29,7 +29,7 @@ use crate::types::slice::{Pinned, Slice};
 use crate::util::prefetch::prefetch_address;
 
 /// Bytes asked of the device ahead of a walk, by default.
-const READ_AHEAD_LEN: usize = 512 << 10;
+const READ_AHEAD_LEN: usize = 1 << 20;
 /// The first window of a walk, by default.
 const READ_AHEAD_FIRST: usize = 64 << 10;
 /// Steps into touched blocks before a walk reads ahead over them.
