@@ -86,6 +86,10 @@ struct Group<'a, 'k> {
     /// `None` while the lookup goes on.
     results: [Option<Result<Option<Found<'a>>>>; GROUP],
     read: SeqType,
+    /// Whether the device is asked ahead for what each table will touch,
+    is_slow: bool,
+    /// and whether it had to be.
+    has_waited: bool,
 }
 
 impl SuperVersion {
@@ -96,15 +100,24 @@ impl SuperVersion {
         read: SeqType,
         mut f: impl FnMut(usize, Result<Option<Found<'a>>>),
     ) {
-        let mut group =
-            Group { lookups: Vec::with_capacity(GROUP), results: Default::default(), read };
+        let mut group = Group {
+            lookups: Vec::with_capacity(GROUP),
+            results: Default::default(),
+            read,
+            is_slow: false,
+            has_waited: false,
+        };
         for (n, keys) in keys.chunks(GROUP).enumerate() {
             group.lookups.clear();
             group.lookups.extend(keys.iter().map(|key| {
                 let key = key.as_ref();
                 Lookup { key, hash: hash_key(key) }
             }));
-            PACE.set(PACE.get().run(|is_slow| group.run(self, is_slow)));
+            PACE.set(PACE.get().run(|is_slow| {
+                (group.is_slow, group.has_waited) = (is_slow, false);
+                group.run(self);
+                group.has_waited
+            }));
             for i in 0..keys.len() {
                 f(n * GROUP + i, group.results[i].take().unwrap_or(Ok(None)));
             }
@@ -113,10 +126,7 @@ impl SuperVersion {
 }
 
 impl<'a> Group<'a, '_> {
-    /// With `is_slow`, the device is asked ahead for what each table will touch. Says
-    /// whether it had to be.
-    fn run(&mut self, sv: &'a SuperVersion, is_slow: bool) -> bool {
-        let mut has_waited = false;
+    fn run(&mut self, sv: &'a SuperVersion) {
         for mem in std::iter::once(&sv.mem).chain(sv.imms.iter().map(|imm| &imm.mem)) {
             if !mem.is_empty() {
                 self.memtable(mem);
@@ -124,18 +134,14 @@ impl<'a> Group<'a, '_> {
         }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);
-            has_waited |= self
-                .tables(false, is_slow, |key| level0.contains_key(at, key).then(|| file.table()));
+            self.tables(false, |key| level0.contains_key(at, key).then(|| file.table()));
         }
         let mut levels =
             (1..LEVELS).map(|n| sv.version.level(n)).filter(|l| !l.files().is_empty()).peekable();
         while let Some(level) = levels.next() {
             let last = levels.peek().is_none();
-            has_waited |= self.tables(last, is_slow, |key| {
-                level.find_file(key).map(|at| level.files()[at].table())
-            });
+            self.tables(last, |key| level.find_file(key).map(|at| level.files()[at].table()));
         }
-        has_waited
     }
 
     /// The lookups that go on.
@@ -159,12 +165,7 @@ impl<'a> Group<'a, '_> {
     /// Looks into one table a lookup, as `choose` says. In the last level most keys
     /// are found: there the point index, where there is one, does for the filter,
     /// whose line would be one more to fetch.
-    fn tables(
-        &mut self,
-        last: bool,
-        is_slow: bool,
-        choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>,
-    ) -> bool {
+    fn tables(&mut self, last: bool, choose: impl Fn(&[u8]) -> Option<&'a Arc<Table>>) {
         let mut tables: [Option<&'a Arc<Table>>; GROUP] = [None; GROUP];
         let mut filtered = [false; GROUP];
         let mut aims = [Aim::Absent; GROUP];
@@ -189,10 +190,10 @@ impl<'a> Group<'a, '_> {
                 aims[i] = table.aim(lookup.key, lookup.hash);
             }
         }
-        let mut has_waited = false;
-        if is_slow {
+        if self.is_slow {
             for (i, lookup) in lookups.iter().enumerate() {
-                has_waited |= tables[i].is_some_and(|table| table.read_ahead(aims[i], lookup.hash));
+                self.has_waited |=
+                    tables[i].is_some_and(|table| table.read_ahead(aims[i], lookup.hash));
             }
         }
         for (i, lookup) in lookups.iter().enumerate() {
@@ -210,7 +211,6 @@ impl<'a> Group<'a, '_> {
                 Err(error) => Some(Err(error)),
             };
         }
-        has_waited
     }
 }
 
