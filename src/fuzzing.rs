@@ -273,11 +273,11 @@ pub fn log(data: &[u8]) {
         [WalRecovery::PointInTime, WalRecovery::SkipCorrupt, WalRecovery::AbsoluteConsistency]
     {
         let (mut count, mut last) = (0, 0);
-        let end = replay(&logs, NUMBER, mode, &mut |_, first, n, mut entries| {
-            assert!(first > last, "sequence numbers rise");
-            last = first + u64::from(n) - 1;
+        let end = replay(&logs, NUMBER, mode, &mut |_, batch| {
+            assert!(batch.first_sequence > last, "sequence numbers rise");
+            last = batch.last_sequence();
             count += 1;
-            assert!(entries.all(|entry| entry.is_ok()), "checked before");
+            assert!(batch.entries().all(|entry| entry.is_ok()), "checked before");
             Ok(())
         });
         match end {

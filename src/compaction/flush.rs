@@ -8,7 +8,7 @@ use crate::config::{ColumnFamilyOptions, LEVELS};
 use crate::error::Result;
 use crate::memtable::MemTable;
 use crate::sstable::Origin;
-use crate::types::key::{InternalKeyRef, SequenceNumber};
+use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::version::FileMeta;
 use crate::version::version::Version;
 
@@ -27,26 +27,58 @@ pub(crate) fn flush(
     snapshots: Vec<SequenceNumber>,
     alone: bool,
 ) -> Result<Option<Arc<FileMeta>>> {
-    let mut filter = VersionFilter::new(snapshots);
-    let mut output = OutputWriter::new(context, options, origin, 0, u64::MAX, alone);
+    let mut flush = Flush::new(context, options, origin, snapshots, alone);
     let mut entries = mem.iter();
-    let mut count = 0usize;
     entries.seek_to_first();
     while entries.valid() {
-        count += 1;
-        if count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
-            context.check_cancelled()?;
-        }
         // A miss to memory, meanwhile.
         entries.prefetch_next();
-        // Older versions may lie in any level: tombstones stay.
-        let verdict = filter.judge(entries.user_key(), entries.seq_type(), |_| false);
-        if let Verdict::Keep(seq_type) = verdict {
-            output.add(InternalKeyRef::new(entries.user_key(), seq_type), entries.value())?;
-        }
+        flush.add(entries.user_key(), entries.seq_type(), entries.value())?;
         entries.next();
     }
-    Ok(output.finish()?.pop())
+    flush.finish()
+}
+
+/// Writes one table of L0 from entries in order.
+pub(crate) struct Flush<'a> {
+    context: &'a TableContext,
+    filter: VersionFilter,
+    output: OutputWriter<'a>,
+    count: usize,
+}
+
+impl<'a> Flush<'a> {
+    /// `snapshots` and `alone` are as in [`flush`].
+    pub(crate) fn new(
+        context: &'a TableContext,
+        options: &ColumnFamilyOptions,
+        origin: &'a Origin,
+        snapshots: Vec<SequenceNumber>,
+        alone: bool,
+    ) -> Flush<'a> {
+        let filter = VersionFilter::new(snapshots);
+        let output = OutputWriter::new(context, options, origin, 0, u64::MAX, alone);
+        Flush { context, filter, output, count: 0 }
+    }
+
+    /// Writes the next entry, unless no snapshot can see it.
+    #[inline]
+    pub(crate) fn add(&mut self, key: &[u8], seq_type: SeqType, value: &[u8]) -> Result<()> {
+        self.count += 1;
+        if self.count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
+            self.context.check_cancelled()?;
+        }
+        // Older versions may lie in any level: tombstones stay.
+        match self.filter.judge(key, seq_type, |_| false) {
+            Verdict::Keep(seq_type) => self.output.add(InternalKeyRef::new(key, seq_type), value),
+            Verdict::Drop => Ok(()),
+        }
+    }
+
+    /// Makes the table durable; `None` when there is nothing in it.
+    pub(crate) fn finish(self) -> Result<Option<Arc<FileMeta>>> {
+        Ok(self.output.finish()?.pop())
+    }
 }
 
 /// Whether a table of `version` may hold a key between the first and the last one

@@ -1,25 +1,31 @@
 //! Replay of the logs: straight to tables of L0.
 //!
-//! Every entry whose sequence is beyond its family's flushed sequence goes into
-//! a memtable; full memtables become tables at once. Nothing of this is known
+//! Entries whose sequence is beyond their family's flushed sequence are gathered
+//! and become tables, as many at a time as a memtable holds (`tables.rs`).
+//! Nothing of this is known
 //! to the manifest until the one edit at the end of the open, which adds all
 //! the tables and moves on to a new log. A crash before it replays again; after
 //! it, the old logs are never read again, whatever of them was cut off.
+//!
+//! An opening that may write nothing keeps them in memtables (`memory.rs`).
 
+mod memory;
+mod tables;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::compaction::flush;
+use crate::batch::BatchIter;
 use crate::compaction::output::TableContext;
 use crate::config::{ColumnFamilyOptions, Options, ReadMode, WalRecovery};
 use crate::env::{Region, map_own};
 use crate::error::{Error, Result};
-use crate::memtable::MemTable;
 use crate::sstable::Origin;
 use crate::stats::RecoveryCut;
-use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key, padded_bytes};
+use crate::types::key::{SeqType, SequenceNumber, ValueType};
 use crate::util::span::span;
 use crate::version::FileMeta;
 use crate::version::edit::FamilyEdit;
@@ -28,6 +34,8 @@ use crate::version::set::VersionSet;
 use crate::version::super_version::Immutable;
 use crate::wal::format::{BLOCK_LEN, HEADER_LEN};
 use crate::wal::reader::{Place, replay};
+use memory::Memtables;
+use tables::Tables;
 
 /// What the logs held.
 pub(crate) struct Recovered {
@@ -50,25 +58,22 @@ pub(crate) fn replay_to_tables(
 ) -> Result<Recovered> {
     let _span = span!("recovery", path = context.dir.display());
     let logs = map_logs(context, options.wal_recovery, versions.log_number(), names)?;
-    let mut replay = Replay::new(context, options, versions, true);
-    let last_sequence = match replay.run(versions, &logs) {
-        Ok(last_sequence) => last_sequence,
-        Err(error) => {
-            remove_tables(context, replay.tables.values().flatten());
-            return Err(error);
-        }
-    };
+    let mut replay = Replay::new(context, options, options.wal_recovery, versions);
+    let mut tables = Tables::new(context);
+    let replayed = replay.run(versions, &logs, &mut tables);
+    let written = replayed.and_then(|()| tables.write_rest(&replay.families));
+    if let Err(error) = written {
+        remove_tables(context, tables.written.values().flatten());
+        return Err(error);
+    }
+    let last_sequence = replay.last_sequence;
     let edit = |(family, files): (u32, Vec<Arc<FileMeta>>)| FamilyEdit {
         flushed_sequence: Some(last_sequence),
         added: files.into_iter().map(|file| (0, file)).collect(),
         ..FamilyEdit::new(family)
     };
-    Ok(Recovered {
-        last_sequence,
-        edits: replay.tables.into_iter().map(edit).collect(),
-        memtables: Vec::new(),
-        cut: replay.cut,
-    })
+    let edits = tables.written.into_iter().map(edit).collect();
+    Ok(Recovered { last_sequence, edits, memtables: Vec::new(), cut: replay.cut })
 }
 
 /// Removes the tables of an open that fails before the manifest hears of them:
@@ -92,33 +97,43 @@ pub(crate) fn replay_to_memory(
     versions: &VersionSet,
     logs: &[Log],
 ) -> Result<Recovered> {
-    let options = options.clone().wal_recovery(WalRecovery::PointInTime);
-    let mut replay = Replay::new(context, &options, versions, false);
-    let last_sequence = replay.run(versions, logs)?;
-    let (memtables, cut) = (replay.sealed, replay.cut);
+    let mut replay = Replay::new(context, options, WalRecovery::PointInTime, versions);
+    let mut memtables = Memtables::new(context);
+    replay.run(versions, logs, &mut memtables)?;
+    let (last_sequence, cut) = (replay.last_sequence, replay.cut);
+    let memtables = memtables.finish(last_sequence);
     Ok(Recovered { last_sequence, edits: Vec::new(), memtables, cut })
 }
 
 /// A family whose writes are replayed.
 struct Replayed<'a> {
+    id: u32,
     /// What is in tables already.
     flushed: SequenceNumber,
     options: &'a ColumnFamilyOptions,
     origin: Origin,
 }
 
+/// A write of the log: borrowed from it, but for records that lie in pieces.
+struct Write<'l> {
+    key: Cow<'l, [u8]>,
+    seq_type: SeqType,
+    value: Cow<'l, [u8]>,
+}
+
+/// What becomes of the writes.
+trait Target<'l> {
+    /// Takes the next write of a family.
+    fn insert(&mut self, family: &Replayed<'_>, write: Write<'l>) -> Result<()>;
+}
+
 struct Replay<'a> {
     context: &'a TableContext,
-    options: &'a Options,
-    /// Whether full memtables become tables.
-    to_tables: bool,
+    mode: WalRecovery,
     /// Families not in it were dropped,
     families: BTreeMap<u32, Replayed<'a>>,
     /// unless they are beyond this: no such family was ever created.
     next_family: u32,
-    filling: BTreeMap<u32, Arc<MemTable>>,
-    sealed: Vec<(u32, Immutable)>,
-    tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
     last_sequence: SequenceNumber,
     cut: Option<RecoveryCut>,
 }
@@ -127,128 +142,103 @@ impl<'a> Replay<'a> {
     fn new(
         context: &'a TableContext,
         options: &'a Options,
+        mode: WalRecovery,
         versions: &'a VersionSet,
-        to_tables: bool,
     ) -> Replay<'a> {
         let families = versions.families().iter().map(|family| {
+            let (id, flushed) = (family.id, family.flushed_sequence);
             let options = family.options_or(&options.default_column_family);
             let origin =
-                Origin { family: family.id, family_name: family.name.clone(), ..Origin::default() };
-            (family.id, Replayed { flushed: family.flushed_sequence, options, origin })
+                Origin { family: id, family_name: family.name.clone(), ..Origin::default() };
+            (id, Replayed { id, flushed, options, origin })
         });
         Replay {
             context,
-            options,
-            to_tables,
+            mode,
             families: families.collect(),
             next_family: versions.next_family(),
-            filling: BTreeMap::new(),
-            sealed: Vec::new(),
-            tables: BTreeMap::new(),
             last_sequence: versions.last_sequence(),
             cut: None,
         }
     }
 
-    /// Replays the logs that the manifest needs and seals what it fills;
-    /// returns the last sequence of the database.
-    fn run(&mut self, versions: &VersionSet, logs: &[Log]) -> Result<SequenceNumber> {
+    /// Replays the logs that the manifest needs; the last sequence of the database
+    /// is known then.
+    fn run<'l>(
+        &mut self,
+        versions: &VersionSet,
+        logs: &'l [Log],
+        target: &mut impl Target<'l>,
+    ) -> Result<()> {
         let first = versions.log_number();
         if first == 0 {
             // Created, but never opened for writing.
-            return Ok(self.last_sequence);
+            return Ok(());
         }
-        let mode = self.options.wal_recovery;
+        let mode = self.mode;
         if logs.is_empty() && mode != WalRecovery::SkipCorrupt {
             // Only here is it known in which directory.
             let path = filename::log_path(&self.context.dir, first);
             return Err(Error::corruption(path, 0, "the log is missing"));
         }
-        let end = replay(logs, first, mode, &mut |place, sequence, count, entries| {
-            let mut sequence = sequence;
-            for entry in entries {
-                let entry = entry.map_err(|what| bad_record(place, what))?;
-                if entry.value_type == ValueType::LogData {
-                    continue;
-                }
-                if !matches!(entry.value_type, ValueType::Put | ValueType::Delete) {
-                    return Err(bad_record(place, "entry of a type that this version cannot read"));
-                }
-                if entry.cf >= self.next_family {
-                    self.unknown_family(place)?;
-                }
-                let seq_type = SeqType::new(sequence, entry.value_type);
-                self.insert(entry.cf, seq_type, entry.key, entry.value)?;
-                sequence += 1;
+        let end = replay(logs, first, mode, &mut |place, batch| match batch.borrowed_entries() {
+            Some(entries) => {
+                self.batch(place, batch.first_sequence, entries, Cow::Borrowed, target)
             }
-            self.last_sequence = self.last_sequence.max(sequence.saturating_sub(1));
-            debug_assert!(count > 0 || sequence > 0);
-            Ok(())
+            None => {
+                let owned = |bytes: &[u8]| Cow::Owned(bytes.to_vec());
+                self.batch(place, batch.first_sequence, batch.entries(), owned, target)
+            }
         })?;
         self.last_sequence = self.last_sequence.max(end.last_sequence);
         let cut = end.stopped_early.map(|(file, offset, what)| RecoveryCut { file, offset, what });
         self.cut = self.cut.take().or(cut);
-        self.seal_all()?;
-        Ok(self.last_sequence)
+        Ok(())
+    }
+
+    /// Hands a batch's writes to `target`, with `keep` making bytes last.
+    fn batch<'b, 'l>(
+        &mut self,
+        place: Place<'_>,
+        first_sequence: SequenceNumber,
+        entries: BatchIter<'b>,
+        keep: impl Fn(&'b [u8]) -> Cow<'l, [u8]>,
+        target: &mut impl Target<'l>,
+    ) -> Result<()> {
+        let mut sequence = first_sequence;
+        for entry in entries {
+            let entry = entry.map_err(|what| bad_record(place, what))?;
+            if entry.value_type == ValueType::LogData {
+                continue;
+            }
+            if !matches!(entry.value_type, ValueType::Put | ValueType::Delete) {
+                return Err(bad_record(place, "entry of a type that this version cannot read"));
+            }
+            if entry.cf >= self.next_family {
+                self.unknown_family(place)?;
+            }
+            let family = self.families.get(&entry.cf);
+            if let Some(family) = family.filter(|family| sequence > family.flushed) {
+                let seq_type = SeqType::new(sequence, entry.value_type);
+                let (key, value) = (keep(entry.key), keep(entry.value));
+                target.insert(family, Write { key, seq_type, value })?;
+            }
+            sequence += 1;
+        }
+        self.last_sequence = self.last_sequence.max(sequence.saturating_sub(1));
+        Ok(())
     }
 
     /// An entry of a family that no manifest edit has created: the edit is lost,
     /// with what else it may have said. A salvage goes on without the entry.
     fn unknown_family(&mut self, place: Place<'_>) -> Result<()> {
         let what = "entry of a column family that the manifest does not know";
-        if self.options.wal_recovery != WalRecovery::SkipCorrupt {
+        if self.mode != WalRecovery::SkipCorrupt {
             return Err(bad_record(place, what));
         }
         let (file, offset) = (place.log.to_owned(), place.offset);
         self.cut.get_or_insert(RecoveryCut { file, offset, what });
         Ok(())
-    }
-
-    fn insert(&mut self, family: u32, seq_type: SeqType, key: &[u8], value: &[u8]) -> Result<()> {
-        let wanted = match self.families.get(&family) {
-            Some(known) if seq_type.sequence() > known.flushed => known.options.write_buffer_bytes,
-            _ => return Ok(()),
-        };
-        let bytes = padded_bytes(key, value);
-        let full = match self.filling.get(&family) {
-            Some(mem) => match mem.reserve(1, bytes) {
-                Some(mut range) => {
-                    mem.insert(&mut range, hash_key(key), key, seq_type, value);
-                    return Ok(());
-                }
-                None => true,
-            },
-            None => false,
-        };
-        if full {
-            self.seal(family)?;
-        }
-        let capacity = wanted.max(MemTable::bytes_for(1, bytes));
-        let mem = MemTable::new(u64::from(family), capacity, PrefixMap::default())
-            .map_err(|e| Error::io("allocate a memtable for", &self.context.dir, e))?;
-        let mut range = mem.reserve(1, bytes).expect("a fresh memtable was made to fit");
-        mem.insert(&mut range, hash_key(key), key, seq_type, value);
-        self.filling.insert(family, Arc::new(mem));
-        Ok(())
-    }
-
-    /// The memtable of `family` is full.
-    fn seal(&mut self, family: u32) -> Result<()> {
-        let Some(mem) = self.filling.remove(&family) else { return Ok(()) };
-        if self.to_tables {
-            let Some(known) = self.families.get(&family) else { return Ok(()) };
-            let file =
-                flush::flush(self.context, known.options, &known.origin, &mem, vec![], false)?;
-            self.tables.entry(family).or_default().extend(file);
-        } else {
-            self.sealed.push((family, Immutable { mem, last_sequence: self.last_sequence }));
-        }
-        Ok(())
-    }
-
-    fn seal_all(&mut self) -> Result<()> {
-        let families: Vec<u32> = self.filling.keys().copied().collect();
-        families.into_iter().try_for_each(|family| self.seal(family))
     }
 }
 

@@ -75,6 +75,16 @@ impl LoggedBatch<'_> {
     }
 }
 
+impl<'a> LoggedBatch<'a> {
+    /// The entries, if they lie in the log in one piece.
+    pub(crate) fn borrowed_entries(&self) -> Option<BatchIter<'a>> {
+        match self.payload {
+            Cow::Borrowed(payload) => Some(BatchIter::new(&payload[PAYLOAD_HEADER_LEN..])),
+            Cow::Owned(_) => None,
+        }
+    }
+}
+
 /// Something and its file offset.
 type At<T> = (u64, T);
 
@@ -245,20 +255,18 @@ pub(crate) struct Place<'a> {
     pub(crate) offset: u64,
 }
 
-/// Receives each record: its place, first sequence number, count, entries. The
-/// entries are checked: the iterator yields no error, log data takes no number.
-pub(crate) type Apply<'f> =
-    &'f mut dyn FnMut(Place<'_>, SequenceNumber, u32, BatchIter<'_>) -> Result<()>;
+/// Receives each record and its place.
+pub(crate) type Apply<'f, 'l> = &'f mut dyn FnMut(Place<'_>, &LoggedBatch<'l>) -> Result<()>;
 
 /// Replays the chain of logs that begins with number `expected_first`.
 ///
 /// `logs` are in ascending order of their numbers; those below
 /// `expected_first` are obsolete (or waiting to be recycled) and ignored.
-pub(crate) fn replay(
-    logs: &[(u64, PathBuf, Region)],
+pub(crate) fn replay<'l>(
+    logs: &'l [(u64, PathBuf, Region)],
     expected_first: u64,
     mode: WalRecovery,
-    f: Apply<'_>,
+    f: Apply<'_, 'l>,
 ) -> Result<ReplayEnd> {
     assert!(logs.is_sorted_by(|a, b| a.0 < b.0), "logs are replayed in ascending order");
     let live = &logs[logs.partition_point(|log| log.0 < expected_first)..];
@@ -295,7 +303,13 @@ struct Replay {
 }
 
 impl Replay {
-    fn log(&mut self, number: u64, path: &Path, bytes: &[u8], f: Apply<'_>) -> Result<Flow> {
+    fn log<'l>(
+        &mut self,
+        number: u64,
+        path: &Path,
+        bytes: &'l [u8],
+        f: Apply<'_, 'l>,
+    ) -> Result<Flow> {
         let mut reader = LogReader::new(bytes, number);
         let start = reader.opening();
         let damage = match start {
@@ -323,12 +337,17 @@ impl Replay {
         self.batches(path, &mut reader, f)
     }
 
-    fn batches(&mut self, path: &Path, reader: &mut LogReader<'_>, f: Apply<'_>) -> Result<Flow> {
+    fn batches<'l>(
+        &mut self,
+        path: &Path,
+        reader: &mut LogReader<'l>,
+        f: Apply<'_, 'l>,
+    ) -> Result<Flow> {
         loop {
             match reader.next() {
                 Logged::Batch(batch) => {
                     let place = Place { log: path, offset: batch.offset };
-                    f(place, batch.first_sequence, batch.count, batch.entries())?;
+                    f(place, &batch)?;
                     self.end.last_sequence = batch.last_sequence();
                     self.end.records += 1;
                 }

@@ -29,9 +29,10 @@ fn replay(
         .map(|(n, bytes)| (*n, path_of(*n), Region::from_vec(bytes.clone())))
         .collect();
     let mut seen = vec![];
-    let end = reader::replay(&logs, expected_first, mode, &mut |_, first, count, entries| {
-        assert_eq!(count, 1);
-        for entry in entries {
+    let end = reader::replay(&logs, expected_first, mode, &mut |_, batch| {
+        let first = batch.first_sequence;
+        assert_eq!(batch.count, 1);
+        for entry in batch.entries() {
             let entry = entry.unwrap();
             assert_eq!(entry.key, first.to_be_bytes());
             assert_eq!(entry.value, [first as u8; 50]);
@@ -144,7 +145,7 @@ fn the_receiver_learns_where_a_record_is() {
     let images = [image(3, Some((2, 100)), &[101]), image(5, Some((3, 101)), &[102, 103])];
     let logs = images.map(|(n, bytes)| (n, path_of(n), Region::from_vec(bytes)));
     let mut places = vec![];
-    reader::replay(&logs, 3, AbsoluteConsistency, &mut |place, _, _, _| {
+    reader::replay(&logs, 3, AbsoluteConsistency, &mut |place, _| {
         places.push((place.log.to_owned(), place.offset));
         Ok(())
     })
@@ -290,7 +291,7 @@ fn an_error_of_the_receiver_ends_the_replay() {
     let images = image(3, Some((2, 100)), &[101, 102]);
     let logs = [(3, path_of(3), Region::from_vec(images.1))];
     let mut calls = 0;
-    let result = reader::replay(&logs, 3, SkipCorrupt, &mut |_, _, _, _| {
+    let result = reader::replay(&logs, 3, SkipCorrupt, &mut |_, _| {
         calls += 1;
         Err(Error::Closed)
     });
@@ -348,7 +349,7 @@ proptest! {
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
         for mode in [PointInTime, AbsoluteConsistency, SkipCorrupt] {
             let logs = [(3, path_of(3), Region::from_vec(bytes.clone()))];
-            let _ = reader::replay(&logs, 3, mode, &mut |_, _, _, _| Ok(()));
+            let _ = reader::replay(&logs, 3, mode, &mut |_, _| Ok(()));
         }
     }
 }
