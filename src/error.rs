@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// The result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -149,6 +151,18 @@ impl Error {
         }
     }
 
+    /// Tells errors that say nothing of a file from those that do: it is this
+    /// process, or the machine, that has no more descriptors or memory for it. The
+    /// outer error is of the former kind.
+    pub(crate) fn told_apart<T>(result: Result<T>) -> Result<Result<T>> {
+        match result {
+            Err(Error::Io { op, path, source }) if is_own_limit(&source) => {
+                Err(Error::Io { op, path, source })
+            }
+            other => Ok(other),
+        }
+    }
+
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         Error::Io { op, path: path.into(), source }
     }
@@ -164,6 +178,13 @@ impl Error {
     pub(crate) fn invalid(what: impl Into<Cow<'static, str>>) -> Error {
         Error::InvalidArgument(what.into())
     }
+}
+
+/// See [`Error::told_apart`]. By the system's codes: memory for a file of an
+/// impossible length is refused without one.
+fn is_own_limit(error: &io::Error) -> bool {
+    let limits = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| limits.contains(&code))
 }
 
 #[cfg(test)]

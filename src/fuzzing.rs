@@ -278,6 +278,8 @@ pub fn log(data: &[u8]) {
             last = batch.last_sequence();
             count += 1;
             assert!(batch.entries().all(|entry| entry.is_ok()), "checked before");
+            let in_place = batch.entries_in_place();
+            assert!(in_place.is_none_or(|entries| entries.eq(batch.entries())));
             Ok(())
         });
         match end {
@@ -306,7 +308,7 @@ pub fn manifest(data: &[u8]) {
     write(&env, &filename::manifest_path(dir, NUMBER), &bytes);
     write(&env, &filename::current_path(dir), b"MANIFEST-000007\n");
     let names = env.list(dir).expect("a directory in memory");
-    let known = Known::read(&env, dir, &names);
+    let known = Known::read(&env, dir, &names).expect("nothing is scarce in memory");
     if let Ok(live) = replay_manifest(&env, dir, NUMBER) {
         // Where the strict reading meets nothing, the lenient one says the same.
         if known.is_whole {

@@ -120,8 +120,9 @@ impl Kind {
 /// A workload of a list: `NAME[@THREADS][:VARIANT]`.
 ///
 /// The variant of `seekrandom` is its number of entries a seek, that of
-/// `transactions` the number of keys that they choose from; elsewhere it is a
-/// word that tells two rows of one name apart.
+/// `transactions` the number of keys that they choose from, that of
+/// `readwhilewriting` how many thousand keys a second its writer stores, if it can;
+/// elsewhere it is a word that tells two rows of one name apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What is done.
@@ -169,6 +170,10 @@ impl FromStr for Workload {
             let keys = workload.keys().is_some_and(|keys| keys >= 2);
             ensure!(keys, "{text:?}: a number of keys after ':', at least 2");
         }
+        if *kind == Kind::ReadWhileWriting && workload.variant.is_some() {
+            let rate = workload.write_rate().is_some();
+            ensure!(rate, "{text:?}: thousands of writes a second after ':'");
+        }
         Ok(workload)
     }
 }
@@ -182,6 +187,17 @@ impl Workload {
     /// The number of keys that transactions choose from, if the variant states one.
     pub fn keys(&self) -> Option<u64> {
         self.variant.as_ref()?.parse().ok()
+    }
+
+    /// How many keys a second the writer beside readers stores on average, if the
+    /// variant states it.
+    pub fn write_rate(&self) -> Option<u64> {
+        self.variant
+            .as_ref()?
+            .parse()
+            .ok()
+            .filter(|n| (1..=1_000_000).contains(n))
+            .map(|n: u64| n * 1000)
     }
 
     /// Parses a comma-separated list; `all` stands for [`ALL`].
@@ -221,6 +237,13 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_beside_readers_may_have_a_rate() {
+        let rate = |row: &str| row.parse::<Workload>().expect("valid").write_rate();
+        assert_eq!(rate("readwhilewriting"), None);
+        assert_eq!(rate("readwhilewriting@2:100"), Some(100_000));
+    }
+
+    #[test]
     fn bad_lists_say_what_is_wrong() {
         for (list, reason) in [
             ("fillsseq", "unknown benchmark \"fillsseq\""),
@@ -230,6 +253,8 @@ mod tests {
             ("seekrandom:many", "a number of entries"),
             ("transactions:hot", "a number of keys"),
             ("transactions:1", "at least 2"),
+            ("readwhilewriting:0", "thousands of writes"),
+            ("readwhilewriting:fast", "thousands of writes"),
             ("readseq,readseq", "readseq twice"),
         ] {
             let error = Workload::parse_list(list).expect_err(list).to_string();

@@ -20,8 +20,10 @@ use crate::util::span::span;
 /// The shortest delay. Few long ones, of few writes, are better than many short
 /// ones: less than one write in a thousand should notice.
 pub(crate) const SLEEP_MIN: Duration = Duration::from_millis(3);
-/// The longest single delay.
+/// The longest single delay of a write that owes less than that itself.
 pub(crate) const SLEEP_MAX: Duration = Duration::from_millis(6);
+/// The longest delay of a large write, and the most that stays owed.
+const OWED_MAX: Duration = Duration::from_secs(1);
 /// Bytes written between two looks at how far writers are ahead.
 const LOOK_EVERY_BYTES: usize = 32 << 10;
 
@@ -149,12 +151,16 @@ impl Stall {
 
     #[cold]
     fn pay_slow(&self, bytes: usize, price: u64) -> Option<Duration> {
-        let due = (bytes as u64).saturating_mul(price) / 1024;
+        let due = ((bytes as u64).saturating_mul(price) / 1024).min(nanos(OWED_MAX));
         let owed = self.owed_nanos.fetch_add(due, Ordering::Relaxed) + due;
-        if u128::from(owed) < SLEEP_MIN.as_nanos() {
+        if owed < nanos(SLEEP_MIN) {
             return None;
         }
-        let delay = Duration::from_nanos(self.owed_nanos.swap(0, Ordering::Relaxed)).min(SLEEP_MAX);
+        let owed = self.owed_nanos.swap(0, Ordering::Relaxed).min(nanos(OWED_MAX));
+        let paid = owed.min(due.max(nanos(SLEEP_MAX)));
+        // The rest is for the writes that follow.
+        self.owed_nanos.fetch_add(owed - paid, Ordering::Relaxed);
+        let delay = Duration::from_nanos(paid);
         let _span = span!("stall");
         std::thread::sleep(delay);
         Some(delay)
@@ -162,14 +168,17 @@ impl Stall {
 
     /// A writer waited so long.
     pub(crate) fn waited(&self, delay: Duration) {
-        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        self.slept_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.slept_nanos.fetch_add(nanos(delay), Ordering::Relaxed);
     }
 
     /// Time that writers have been delayed so far.
     pub(crate) fn slept(&self) -> Duration {
         Duration::from_nanos(self.slept_nanos.load(Ordering::Relaxed))
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -199,7 +208,21 @@ mod tests {
         assert!(paid >= SLEEP_MIN);
         stall.waited(paid);
         assert_eq!(stall.slept(), paid);
-        stall.waited(stall.pay(1 << 30).unwrap());
-        assert!(stall.slept() < Duration::from_millis(20));
+    }
+
+    #[test]
+    fn large_writes_pay_what_they_owe_and_small_ones_no_more_than_a_little_at_a_time() {
+        let stall = Stall::default();
+        stall.set(Pressure { level0: 1.0, ..Pressure::default() });
+        // A KiB is a millisecond.
+        let paid: Duration = (0..3).filter_map(|_| stall.pay(50 << 10)).sum();
+        assert!(paid > Duration::from_millis(140) && paid < Duration::from_millis(150), "{paid:?}");
+        // What another has been let off.
+        stall.owed_nanos.store(nanos(SLEEP_MAX) * 3, Ordering::Relaxed);
+        let paid: Vec<Duration> = (0..4).filter_map(|_| stall.pay(1)).collect();
+        assert_eq!(paid, [SLEEP_MAX; 3], "a nanosecond or so is left");
+        stall.owed_nanos.store(u64::MAX / 2, Ordering::Relaxed);
+        assert_eq!(stall.pay(1), Some(SLEEP_MAX));
+        assert!(stall.owed_nanos.load(Ordering::Relaxed) < nanos(OWED_MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! A memtable becomes a table of L0.
+//! A memtable, or what a log holds, becomes a table of L0.
 
 use std::sync::Arc;
 

@@ -35,6 +35,8 @@ impl WriteOptions {
     }
 
     /// Keeps the write out of the log: it is lost unless flushed (default false).
+    /// Column families are flushed one after the other: of a batch over several,
+    /// the end of the process may leave what is in some of them.
     pub fn disable_wal(mut self, yes: bool) -> Self {
         self.disable_wal = yes;
         self

@@ -43,8 +43,9 @@ struct State {
     generation: u64,
     shutdown: bool,
     flushing: bool,
-    /// While above 0, no new compaction is picked: a manual one is at work.
-    manual: usize,
+    /// Families on which manual compactions are at work: nothing else is picked of
+    /// these, so that they have their turn.
+    manual: Vec<u32>,
     running: Vec<Running>,
 }
 
@@ -59,13 +60,20 @@ pub(crate) struct Scheduler {
     pricing: Mutex<()>,
 }
 
-/// A manual compaction at work: no other is picked, and the scheduler does not
-/// shut down under it.
-pub(super) struct Manual<'a>(&'a Scheduler);
+/// A manual compaction of a family at work: no other is picked of it, and the
+/// scheduler does not shut down under it.
+pub(super) struct Manual<'a> {
+    scheduler: &'a Scheduler,
+    family: u32,
+}
 
 impl Drop for Manual<'_> {
     fn drop(&mut self) {
-        self.0.change(|state| state.manual -= 1);
+        self.scheduler.change(|state| {
+            if let Some(at) = state.manual.iter().position(|family| *family == self.family) {
+                state.manual.swap_remove(at);
+            }
+        });
     }
 }
 
@@ -118,13 +126,13 @@ impl Scheduler {
     }
 
     /// Announces a manual compaction, unless the database is being closed.
-    pub(super) fn begin_manual(&self) -> Result<Manual<'_>> {
+    pub(super) fn begin_manual(&self, family: u32) -> Result<Manual<'_>> {
         let mut state = self.state.lock();
         if state.shutdown {
             return Err(Error::Closed);
         }
-        state.manual += 1;
-        Ok(Manual(self))
+        state.manual.push(family);
+        Ok(Manual { scheduler: self, family })
     }
 
     /// Ends the threads and waits for them and for manual compactions.
@@ -132,7 +140,7 @@ impl Scheduler {
         let mut state = self.state.lock();
         state.shutdown = true;
         self.changed.notify_all();
-        while state.manual > 0 {
+        while !state.manual.is_empty() {
             self.changed.wait(&mut state);
         }
         drop(state);
@@ -153,6 +161,7 @@ impl Scheduler {
 
 /// Starts the threads of `core`. They hold it until [`Scheduler::shutdown`].
 pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
+    core.update_pressure();
     // Writers wait for flushes, so these keep their priority.
     spawn(core, "aidb-flush".into(), false, Core::flush_some)?;
     for i in 0..core.options.max_background_jobs {
@@ -253,12 +262,10 @@ impl Core {
 
     /// Picks and marks. The scheduler's lock is not held while picking.
     fn pick_compaction(&self) -> Option<(Arc<Family>, CompactionPlan, Arc<Version>)> {
-        if self.scheduler.state.lock().manual > 0 {
-            return None;
-        }
+        let manual = self.scheduler.state.lock().manual.clone();
         let versions = self.versions.lock();
         let mut best: Option<(Arc<Family>, CompactionPlan, Arc<Version>)> = None;
-        for family in self.families() {
+        for family in self.families().iter().filter(|family| !manual.contains(&family.id())) {
             let Some(state) = versions.family(family.id()) else { continue };
             let in_flight = self.in_flight(family.id());
             let pointers = &state.compaction_pointers;
@@ -266,7 +273,7 @@ impl Core {
             if let Some(plan) = plan
                 && best.as_ref().is_none_or(|(_, b, _)| plan.score > b.score)
             {
-                best = Some((family, plan, Arc::clone(&state.current)));
+                best = Some((Arc::clone(family), plan, Arc::clone(&state.current)));
             }
         }
         let (family, plan, version) = best?;
@@ -372,7 +379,7 @@ impl Core {
             return false;
         }
         let state = self.scheduler.state.lock();
-        !state.flushing && state.running.is_empty() && state.manual == 0
+        !state.flushing && state.running.is_empty() && state.manual.is_empty()
     }
 
     /// Compacts `lower..=upper` of a family into its deepest level, on this thread.
@@ -386,7 +393,7 @@ impl Core {
             return Err(Error::invalid(crate::db::read::DROPPED));
         }
         self.flush(Some(family.id()))?;
-        let _manual = self.scheduler.begin_manual()?;
+        let _manual = self.scheduler.begin_manual(family.id())?;
         self.compact_levels(family, lower, upper)
     }
 
@@ -403,11 +410,14 @@ impl Core {
         let first_new = self.context.next_file();
         self.compact_through(family, 0..=bottom(), lower, upper)?;
         // Versions and tombstones that a snapshot kept at the bottom go only
-        // when the bottom itself is rewritten, which was not done just now.
+        // when the bottom itself is rewritten, which was not done just now; nor does
+        // another codec come into use there before.
         let (version, bottom) = (family.view().version(), bottom());
+        let codec = family.options().compression[bottom];
         let stale = version.overlapping(bottom, lower, upper).iter().any(|file| {
             let properties = file.table().properties();
-            file.number < first_new && (properties.has_versions || properties.has_deletes())
+            let is_stale = properties.has_versions || properties.has_deletes();
+            file.number < first_new && (is_stale || properties.compression != codec)
         });
         if stale { self.compact_through(family, bottom..=bottom, lower, upper) } else { Ok(()) }
     }

@@ -1,24 +1,23 @@
 //! Replay of the logs: straight to tables of L0.
 //!
 //! Entries whose sequence is beyond their family's flushed sequence are gathered
-//! and become tables, as many at a time as a memtable holds (`tables.rs`).
-//! Nothing of this is known
-//! to the manifest until the one edit at the end of the open, which adds all
-//! the tables and moves on to a new log. A crash before it replays again; after
-//! it, the old logs are never read again, whatever of them was cut off.
+//! and become tables, as many at a time as a memtable holds (`tables.rs`). Nothing
+//! of this is known to the manifest until the one edit at the end of the open,
+//! which adds all the tables and moves on to a new log. A crash before it replays
+//! again; after it, the old logs are never read again, whatever of them was cut
+//! off.
 //!
 //! An opening that may write nothing keeps them in memtables (`memory.rs`).
 
 mod memory;
 mod tables;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::batch::BatchIter;
+use crate::batch::{BatchEntry, BatchIter};
 use crate::compaction::output::TableContext;
 use crate::config::{ColumnFamilyOptions, Options, ReadMode, WalRecovery};
 use crate::env::{Region, map_own};
@@ -33,7 +32,7 @@ use crate::version::filename::{self, FileKind};
 use crate::version::set::VersionSet;
 use crate::version::super_version::Immutable;
 use crate::wal::format::{BLOCK_LEN, HEADER_LEN};
-use crate::wal::reader::{Place, replay};
+use crate::wal::reader::{LoggedBatch, Place, replay};
 use memory::Memtables;
 use tables::Tables;
 
@@ -114,17 +113,33 @@ struct Replayed<'a> {
     origin: Origin,
 }
 
-/// A write of the log: borrowed from it, but for records that lie in pieces.
-struct Write<'l> {
-    key: Cow<'l, [u8]>,
-    seq_type: SeqType,
-    value: Cow<'l, [u8]>,
+/// A write as the log has it.
+enum Logged<'b, 'l> {
+    /// For as long as the log is mapped.
+    InPlace(BatchEntry<'l>),
+    /// From a record that lies in pieces: for the moment.
+    Assembled(BatchEntry<'b>),
+}
+
+impl Logged<'_, '_> {
+    #[inline]
+    fn key_and_value(&self) -> (&[u8], &[u8]) {
+        match self {
+            Logged::InPlace(entry) => (entry.key, entry.value),
+            Logged::Assembled(entry) => (entry.key, entry.value),
+        }
+    }
 }
 
 /// What becomes of the writes.
 trait Target<'l> {
     /// Takes the next write of a family.
-    fn insert(&mut self, family: &Replayed<'_>, write: Write<'l>) -> Result<()>;
+    fn insert(
+        &mut self,
+        family: &Replayed<'_>,
+        seq_type: SeqType,
+        write: Logged<'_, 'l>,
+    ) -> Result<()>;
 }
 
 struct Replay<'a> {
@@ -181,14 +196,9 @@ impl<'a> Replay<'a> {
             let path = filename::log_path(&self.context.dir, first);
             return Err(Error::corruption(path, 0, "the log is missing"));
         }
-        let end = replay(logs, first, mode, &mut |place, batch| match batch.borrowed_entries() {
-            Some(entries) => {
-                self.batch(place, batch.first_sequence, entries, Cow::Borrowed, target)
-            }
-            None => {
-                let owned = |bytes: &[u8]| Cow::Owned(bytes.to_vec());
-                self.batch(place, batch.first_sequence, batch.entries(), owned, target)
-            }
+        let end = replay(logs, first, mode, &mut |place, batch| match batch.entries_in_place() {
+            Some(entries) => self.batch(place, batch, entries, Logged::InPlace, target),
+            None => self.batch(place, batch, batch.entries(), Logged::Assembled, target),
         })?;
         self.last_sequence = self.last_sequence.max(end.last_sequence);
         let cut = end.stopped_early.map(|(file, offset, what)| RecoveryCut { file, offset, what });
@@ -196,16 +206,16 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Hands a batch's writes to `target`, with `keep` making bytes last.
+    /// Hands the entries of a batch to `target`.
     fn batch<'b, 'l>(
         &mut self,
         place: Place<'_>,
-        first_sequence: SequenceNumber,
+        batch: &LoggedBatch<'_>,
         entries: BatchIter<'b>,
-        keep: impl Fn(&'b [u8]) -> Cow<'l, [u8]>,
+        write: impl Fn(BatchEntry<'b>) -> Logged<'b, 'l>,
         target: &mut impl Target<'l>,
     ) -> Result<()> {
-        let mut sequence = first_sequence;
+        let mut sequence = batch.first_sequence;
         for entry in entries {
             let entry = entry.map_err(|what| bad_record(place, what))?;
             if entry.value_type == ValueType::LogData {
@@ -220,12 +230,10 @@ impl<'a> Replay<'a> {
             let family = self.families.get(&entry.cf);
             if let Some(family) = family.filter(|family| sequence > family.flushed) {
                 let seq_type = SeqType::new(sequence, entry.value_type);
-                let (key, value) = (keep(entry.key), keep(entry.value));
-                target.insert(family, Write { key, seq_type, value })?;
+                target.insert(family, seq_type, write(entry))?;
             }
             sequence += 1;
         }
-        self.last_sequence = self.last_sequence.max(sequence.saturating_sub(1));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::env::{Call, FaultEnv, SimEnv};
+use crate::util::clock;
 use crate::version::multi_get::slow_down;
 use crate::{ColumnFamilyOptions, Compression, Db, Error, Options, ReadMode, WriteOptions};
 
@@ -124,7 +125,7 @@ fn a_dropped_family_no_longer_slows_the_writers() {
     let core = db.core();
     let stall = &core.pipeline().unwrap().stall;
     // No compaction takes the files away meanwhile.
-    let _manual = core.scheduler.begin_manual().unwrap();
+    let _manual = core.scheduler.begin_manual(family.id()).unwrap();
     for _ in 0..6 {
         family.put("key", "value").unwrap();
         db.flush().unwrap();
@@ -244,6 +245,77 @@ fn a_compaction_reclaims_what_a_snapshot_kept_above_the_last_level() {
     let left = levels();
     assert_eq!(left.iter().fold((0, 0), |sum, l| (sum.0 + l.0, sum.1 + l.1)), (40, 0), "{left:?}");
     assert_eq!(db.iter().count(), 40);
+}
+
+#[test]
+fn a_manual_compaction_brings_a_new_codec_to_the_last_level() {
+    let (_, env) = open();
+    let open = |codec| Db::open("/codecs", &options(&env).compression(codec)).unwrap();
+    let codecs = |db: &Db| {
+        let tables = db.live_tables().into_iter();
+        tables.map(|table| (table.number, table.properties.compression)).collect::<Vec<_>>()
+    };
+    let db = open(Compression::None);
+    (0..100_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
+    db.compact_range::<&str>(..).unwrap();
+    let before = codecs(&db);
+    db.compact_range::<&str>(..).unwrap();
+    assert_eq!(codecs(&db), before, "nothing is to be done");
+    db.close().unwrap();
+    let db = open(Compression::Lz4);
+    assert_eq!(codecs(&db), before);
+    db.compact_range::<&str>(..).unwrap();
+    let after = codecs(&db);
+    assert!(after.iter().all(|(_, codec)| *codec == Compression::Lz4), "{after:?}");
+    db.compact_range::<&str>(..).unwrap();
+    assert_eq!(codecs(&db), after, "nothing is to be done");
+    assert_eq!(db.iter().count(), 100);
+}
+
+#[test]
+fn a_manual_compaction_of_a_family_holds_up_no_other_one() {
+    let (db, _env) = open();
+    let small = ColumnFamilyOptions::default().level0_file_trigger(1);
+    let [busy, other] =
+        ["busy", "other"].map(|name| db.create_column_family(name, &small).unwrap());
+    let core = db.core();
+    let manual = core.scheduler.begin_manual(busy.id()).unwrap();
+    for family in [&busy, &other] {
+        family.put("key", "value").unwrap();
+    }
+    db.flush().unwrap();
+    let in_level0 =
+        |name: &str| db.live_tables().iter().any(|table| table.family == name && table.level == 0);
+    let deadline = clock::now() + Duration::from_secs(60);
+    while in_level0("other") {
+        assert!(clock::now() < deadline, "it is compacted");
+        thread::yield_now();
+    }
+    assert!(in_level0("busy"), "it waits");
+    drop(manual);
+    db.wait_idle().unwrap();
+    assert!(!in_level0("busy"));
+}
+
+/// Level 0 as an earlier opening has left it counts from the first write on.
+#[test]
+fn writers_are_slowed_from_the_opening_on() {
+    let (db, env) = open();
+    let family = |trigger| ColumnFamilyOptions::default().level0_file_trigger(trigger);
+    db.close().unwrap();
+    let db = Db::open("/db", &options(&env).default_column_family(family(100))).unwrap();
+    for _ in 0..6 {
+        db.put("key", "value").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    let (has_come, go) = hold_next_table(&env);
+    let db = Db::open("/db", &options(&env).default_column_family(family(1))).unwrap();
+    assert!(db.core().pipeline().unwrap().stall.active());
+    has_come.recv().unwrap();
+    go.send(()).unwrap();
+    db.wait_idle().unwrap();
+    assert!(!db.core().pipeline().unwrap().stall.active());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::buffered::dead_file;
 use super::mmap::PageFaults;
@@ -105,6 +106,8 @@ pub enum Fault {
     IoAfter,
     /// ENOSPC.
     NoSpace,
+    /// EMFILE: the process has as many open files as it may have.
+    TooManyFiles,
     /// EINTR.
     Interrupted,
     /// An error of this kind, before anything happened.
@@ -124,6 +127,7 @@ impl Fault {
             Fault::Io | Fault::IoAfter => planted_io(),
             Fault::Panic if std::thread::panicking() => planted_io(),
             Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "planted: disk full"),
+            Fault::TooManyFiles => Errno::MFILE.into(),
             Fault::Interrupted => io::Error::new(io::ErrorKind::Interrupted, "planted: interrupt"),
             Fault::Kind(kind) => io::Error::new(kind, "planted"),
             Fault::Short => io::Error::new(io::ErrorKind::WriteZero, "planted: short count"),

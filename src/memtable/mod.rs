@@ -23,6 +23,7 @@
 //! reachable, too. What is never read, padding and slack, stays as it was.
 
 mod arena;
+mod filling;
 mod finger;
 mod guide;
 mod index;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use arena::ArenaRange;
+pub(crate) use filling::Filling;
 pub(crate) use iterator::MemTableIter;
 pub(crate) use pool::{MemTablePool, Purpose};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Repair;
 use super::logs::FromLogs;
-use super::tables::{Candidate, Judged};
+use super::tables::{self, Candidate, Judged};
 use crate::compaction::filter::{Verdict, VersionFilter};
 use crate::compaction::job;
 use crate::compaction::output::OutputWriter;
@@ -112,8 +112,11 @@ impl Repair {
         let (options, name) = (self.family_options(family), self.family_name(family));
         let mut origin = job::origin_of(&self.context, (family, &name), files.iter());
         // Not all of these need have been live: if this repair is cut off, the
-        // next one must not believe that any was replaced.
+        // next one must not believe that any was replaced, or more is covered than
+        // these say.
         origin.obsolete.clear();
+        let covers = files.iter().map(|file| tables::covers(file.table().properties()));
+        (origin.covers_seq, origin.is_part) = (covers.max().unwrap_or(0), true);
         let runs = files.iter().map(|f| RunIter::of_table(f.table().iter(false))).collect();
         let mut entries = MergingIter::new(runs, PrefixMap::default());
         let target = options.target_file_bytes;

@@ -7,9 +7,9 @@ use super::Repair;
 use super::tables::Judged;
 use crate::compaction::flush;
 use crate::error::{Error, Result};
-use crate::memtable::MemTable;
+use crate::memtable::{Filling, MemTable};
 use crate::sstable::Origin;
-use crate::types::key::{PrefixMap, SeqType, SequenceNumber, ValueType, hash_key, padded_bytes};
+use crate::types::key::{SeqType, SequenceNumber, ValueType};
 use crate::version::FileMeta;
 use crate::version::edit::FAMILIES_MAX;
 use crate::version::filename::{self, FileKind};
@@ -22,7 +22,7 @@ pub(super) struct FromLogs {
     pub(super) tables: BTreeMap<u32, Vec<Arc<FileMeta>>>,
     /// The last sequence number that the logs speak of.
     pub(super) last_sequence: SequenceNumber,
-    filling: BTreeMap<u32, Arc<MemTable>>,
+    filling: Filling,
     /// By family: what is in tables.
     floors: BTreeMap<u32, SequenceNumber>,
     /// By family and log: writes that are in tables, as tables say.
@@ -43,8 +43,9 @@ impl Repair {
         for number in numbers {
             self.replay_log(number, &mut found)?;
         }
-        let families: Vec<u32> = found.filling.keys().copied().collect();
-        families.into_iter().try_for_each(|family| self.seal(family, &mut found))?;
+        for (family, mem) in std::mem::take(&mut found.filling) {
+            self.write(family, &mem, &mut found)?;
+        }
         if !judged.is_as_known {
             self.doubt_floors(&found, judged);
         }
@@ -89,7 +90,8 @@ impl Repair {
     fn replay_log(&mut self, number: u64, found: &mut FromLogs) -> Result<()> {
         let path = filename::log_path(&self.context.dir, number);
         let name = log_name(number);
-        let bytes = match self.env().read(&path) {
+        let read = self.env().read(&path).map_err(|e| Error::io("read", &path, e));
+        let bytes = match Error::told_apart(read)? {
             Ok(bytes) => bytes,
             Err(error) => {
                 let len = self.env().file_len(&path).unwrap_or(0);
@@ -188,30 +190,20 @@ impl Repair {
         (key, value): (&[u8], &[u8]),
         found: &mut FromLogs,
     ) -> Result<()> {
-        let bytes = padded_bytes(key, value);
-        let range = found.filling.get(&family).map(|mem| mem.reserve(1, bytes));
         self.report.logged += 1;
-        if let (Some(Some(mut range)), Some(mem)) = (range, found.filling.get(&family)) {
-            mem.insert(&mut range, hash_key(key), key, seq_type, value);
-            return Ok(());
-        }
-        self.seal(family, found)?;
-        let wanted = self.family_options(family).write_buffer_bytes;
-        let capacity = wanted.max(MemTable::bytes_for(1, bytes));
-        let mem = MemTable::new(u64::from(family), capacity, PrefixMap::default())
+        let capacity = || self.family_options(family).write_buffer_bytes;
+        let full = found
+            .filling
+            .insert(family, capacity, (key, seq_type, value))
             .map_err(|e| Error::io("allocate a memtable for", &self.context.dir, e))?;
-        let mut range = mem.reserve(1, bytes).expect("a fresh memtable was made to fit");
-        mem.insert(&mut range, hash_key(key), key, seq_type, value);
-        found.filling.insert(family, Arc::new(mem));
-        Ok(())
+        full.map_or(Ok(()), |mem| self.write(family, &mem, found))
     }
 
-    /// Makes a table of what is in memory of a family.
-    fn seal(&mut self, family: u32, found: &mut FromLogs) -> Result<()> {
-        let Some(mem) = found.filling.remove(&family) else { return Ok(()) };
+    /// Makes a table of a memtable.
+    fn write(&mut self, family: u32, mem: &Arc<MemTable>, found: &mut FromLogs) -> Result<()> {
         let (options, family_name) = (self.family_options(family), self.family_name(family));
         let origin = Origin { family, family_name, ..Origin::default() };
-        let file = flush::flush(&self.context, &options, &origin, &mem, Vec::new(), false)?;
+        let file = flush::flush(&self.context, &options, &origin, mem, Vec::new(), false)?;
         self.report.tables_written += file.iter().len() as u64;
         found.tables.entry(family).or_default().extend(file);
         Ok(())

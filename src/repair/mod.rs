@@ -13,12 +13,16 @@
 //!    tables that share keys are merged into one run, newest version first, and
 //!    deleted keys stay deleted as long as their tombstone is readable.
 //! 4. **What is obsolete does not come back.** A table is left out when an edit
-//!    deletes it, when the manifest began without it, or when another table
+//!    deletes it, when the manifest began without it (unless it replaces tables of
+//!    the manifest, or has newer writes: then its job ended afterwards, and the edit
+//!    is lost), when it has no end and the manifest is whole, or when another table
 //!    says ([`Origin`](crate::sstable::Origin)) that it was obsolete before, or
 //!    that it replaces it and one of those replaced is gone: inputs are removed
 //!    only after the edit that replaces all of them. If all are still there,
 //!    they and their outputs together say the right thing.
-//!    Logged writes are left out up to the sequence that tables cover.
+//!    Logged writes are left out up to the sequence that tables say they cover,
+//!    or the manifest of a damaged one. What was only begun covers nothing.
+//! 5. **Want of descriptors or memory is no damage**: the repair fails.
 //!
 //! What a repair cannot know: whether a block that is lost held a tombstone or a
 //! newer version. What it hid may then show.
@@ -160,7 +164,7 @@ pub(crate) fn repair(path: &Path, options: &Options) -> Result<RepairReport> {
     // Damaged devices are to give errors, and every byte is to be looked at.
     context.read_mode = ReadMode::Pread;
     context.verify = VerifyChecksums::FirstTouch;
-    let known = Known::read(&**env, path, &names);
+    let known = Known::read(&**env, path, &names)?;
     let next = names.iter().filter_map(|name| db::file_number(name)).max().map_or(1, |n| n + 1);
     // Files that are gone may have had later numbers, which stay used.
     let next = next.max(known.next_file_number);
@@ -204,11 +208,17 @@ impl Repair {
     /// `first` on: on a full disk the next one needs it. As well as it can.
     fn remove_made(&self, first: u64) {
         let (env, dir) = (self.env(), &self.context.dir);
-        for name in env.list(dir).unwrap_or_default() {
-            if matches!(filename::parse_file_name(&name), Some(FileKind::Table(n)) if n >= first) {
-                let _ = env.remove(&dir.join(name));
-            }
+        let mut made = env.list(dir).unwrap_or_default();
+        made.retain(|name| {
+            matches!(filename::parse_file_name(name), Some(FileKind::Table(n)) if n >= first)
+        });
+        // What was merged before what it was merged from: if the rest stays, it must
+        // not seem to have replaced what is gone.
+        made.sort_by_key(|name| std::cmp::Reverse(db::file_number(name)));
+        for name in made {
+            let _ = env.remove(&dir.join(name));
         }
+        let _ = self.context.names.sync();
     }
 
     fn note_manifest_damage(&mut self) {

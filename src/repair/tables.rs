@@ -8,7 +8,7 @@ use crate::compaction::output::OutputWriter;
 use crate::config::LEVELS;
 use crate::error::{Error, Result};
 use crate::sstable::format::Properties;
-use crate::sstable::salvage::{Piece, Salvaged, salvage};
+use crate::sstable::salvage::{self, Piece, Salvaged, salvage};
 use crate::sstable::{Origin, Table};
 use crate::types::key::InternalKey;
 use crate::util::seeded;
@@ -48,15 +48,24 @@ impl Repair {
         };
         let mut numbers: Vec<u64> = self.names.iter().filter_map(number).collect();
         numbers.sort_unstable();
-        let unexplained = |number: &u64| self.known.is_unexplained(*number);
-        let mut judged = Judged {
-            is_as_known: self.known.is_whole && !numbers.iter().any(unexplained),
-            tables: Vec::new(),
-        };
         let mut opened: BTreeMap<u64, Result<Table>> = BTreeMap::new();
-        for number in numbers.iter().copied().filter(|n| !self.known.is_obsolete(*n)) {
-            opened.insert(number, self.open_and_verify(number));
+        for number in numbers.iter().copied() {
+            if !self.is_obsolete(number)? {
+                opened.insert(number, self.open_and_verify(number)?);
+            }
         }
+        if self.known.is_whole {
+            let damaged = opened.iter().filter(|(_, table)| table.is_err());
+            for number in damaged.map(|(number, _)| *number).collect::<Vec<u64>>() {
+                if self.is_unfinished(number)? {
+                    opened.remove(&number);
+                    self.set_aside(&table_name(number));
+                }
+            }
+        }
+        let as_known = opened.keys().all(|number| self.known.live.contains_key(number));
+        let is_as_known = self.known.is_whole && as_known;
+        let mut judged = Judged { tables: Vec::new(), is_as_known };
         let replaced = match judged.is_as_known {
             _ if seeded::bug("repair-resurrects") => BTreeSet::new(),
             true => BTreeSet::new(),
@@ -85,12 +94,53 @@ impl Repair {
         Ok(judged)
     }
 
-    fn open_and_verify(&self, number: u64) -> Result<Table> {
+    /// Whether a table is no part of the database any more, or never was (rule 4).
+    fn is_obsolete(&mut self, number: u64) -> Result<bool> {
+        if self.known.is_deleted(number) {
+            return Ok(true);
+        }
+        if !self.known.began_without(number) {
+            return Ok(false);
+        }
+        // What it says of itself tells whether it was finished afterwards.
+        let Ok(table) = self.open(number)? else {
+            self.set_aside(&table_name(number));
+            return Ok(true);
+        };
+        let Some(origin) = &table.properties().origin else { return Ok(true) };
+        let replaces = |is: &dyn Fn(u64) -> bool| origin.replaces.iter().any(|number| is(*number));
+        let of_live = replaces(&|number| self.known.live.contains_key(&number));
+        let of_dead = replaces(&|number| self.known.is_deleted(number));
+        let family = self.known.families.get(&origin.family);
+        let is_newer = origin.covers_seq > family.map_or(0, |family| family.flushed_sequence);
+        Ok(self.known.is_dropped(origin.family) || of_dead || !(of_live || is_newer))
+    }
+
+    /// Whether a table that cannot be opened was never finished: then no edit of a
+    /// manifest that is whole has ever named it.
+    fn is_unfinished(&self, number: u64) -> Result<bool> {
+        let path = filename::table_path(&self.context.dir, number);
+        let is_known = self.known.live.contains_key(&number);
+        // Where its end cannot be read there may be one.
+        let has_end = Error::told_apart(salvage::has_end(&**self.env(), &path))?;
+        Ok(!is_known && !has_end.unwrap_or(true))
+    }
+
+    /// Opens a table; the outer error is the repair's, the inner one the table's.
+    fn open(&self, number: u64) -> Result<Result<Table>> {
         let (env, path) = (&**self.env(), filename::table_path(&self.context.dir, number));
-        let size = env.file_len(&path).map_err(|e| Error::io("stat", &path, e))?;
-        let table = Table::open(env, &path, number, size, None, self.context.read_options())?;
-        table.verify_all()?;
-        Ok(table)
+        let opened =
+            env.file_len(&path).map_err(|e| Error::io("stat", &path, e)).and_then(|size| {
+                Table::open(env, &path, number, size, None, self.context.read_options())
+            });
+        Error::told_apart(opened)
+    }
+
+    fn open_and_verify(&self, number: u64) -> Result<Result<Table>> {
+        match self.open(number)? {
+            Ok(table) => Error::told_apart(table.verify_all().map(|_| table)),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     /// Tables of the manifest that are gone: unless others have replaced them.
@@ -150,7 +200,7 @@ impl Repair {
         // Its properties are read first: they say whose the entries are.
         let path = filename::table_path(&self.context.dir, number);
         let mut found = Salvaged::default();
-        let first = salvage(&**self.env(), &path, &mut |_| Ok(()));
+        let first = Error::told_apart(salvage(&**self.env(), &path, &mut |_| Ok(())))?;
         let family = match (&known, &first) {
             (Some(known), _) => known.family,
             (None, Ok(first)) => self.family_of(first.properties.as_ref()),
@@ -160,15 +210,19 @@ impl Repair {
             self.learn_name(family, properties);
         }
         let is_dropped = self.known.is_dropped(family);
+        let stated = first.as_ref().ok().and_then(|first| first.properties.as_ref());
+        // What is left of it covers nothing by itself: not even its own keys.
+        let of_known = known.as_ref().map_or(0, |known| known.meta.largest_seq);
+        let covers = stated.map_or(0, covers).max(of_known);
         let mut files = Vec::new();
         if let (Ok(first), false) = (&first, is_dropped) {
             let mut origin = first.properties.as_ref().and_then(|p| p.origin.clone());
             let origin = origin.get_or_insert_default();
             origin.family = family;
             origin.family_name = self.family_name(family);
+            (origin.covers_seq, origin.is_part) = (covers, true);
             files = self.write_salvaged(&path, origin, &mut found)?;
         }
-        let stated = first.as_ref().ok().and_then(|first| first.properties.as_ref());
         let entries = known.as_ref().map(|known| known.meta.entries);
         let entries = entries.or(stated.map(|p| p.entries));
         let lost_entries = entries.map(|entries| entries.saturating_sub(found.entries));
@@ -184,10 +238,8 @@ impl Repair {
             _ => false,
         };
         judged.is_as_known &= in_place;
-        let covers = stated.map_or(0, covers);
         for file in files {
             let level = known.as_ref().map(|known| known.level).filter(|_| in_place);
-            let covers = covers.max(file.largest_seq);
             judged.tables.push(Candidate { family, level, file, covers });
         }
         Ok(())
@@ -307,9 +359,9 @@ fn replaced(numbers: &[u64], opened: &BTreeMap<u64, Result<Table>>) -> BTreeSet<
     replaced
 }
 
-fn covers(properties: &Properties) -> u64 {
-    let stated = properties.origin.as_ref().map_or(0, |origin| origin.covers_seq);
-    stated.max(properties.largest_seq)
+/// All writes of its family up to here were in tables when it was written.
+pub(super) fn covers(properties: &Properties) -> u64 {
+    properties.origin.as_ref().map_or(0, |origin| origin.covers_seq)
 }
 
 fn table_name(number: u64) -> String {

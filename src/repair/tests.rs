@@ -98,6 +98,47 @@ fn add_table_of(env: &SimEnv, number: u64, origin: &Origin) {
     env.sync_dir(dir()).unwrap();
 }
 
+/// What a process leaves that was killed while it wrote a table of these keys,
+/// whose sequence numbers are 2 and up: its first blocks.
+fn add_unfinished(env: &SimEnv, number: u64, keys: &[String]) {
+    let (compression, bloom_bits_per_key, block_bytes) = (Compression::None, 10.0, 4096);
+    let options = TableOptions { compression, bloom_bits_per_key, point_index: None, block_bytes };
+    let path = filename::table_path(dir(), number);
+    let mut table = TableBuilder::new(env.create(&path, false).unwrap(), path.clone(), options);
+    table.set_origin(Origin::default());
+    for (key, sequence) in keys.iter().zip(2..) {
+        let key = InternalKeyRef::new(key.as_bytes(), SeqType::new(sequence, ValueType::Put));
+        table.add(key, &[b'v'; 100]).unwrap();
+    }
+    table.finish().unwrap();
+    let bytes = env.read(&path).unwrap();
+    overwrite(env, &path, &bytes[..bytes.len() / 2]);
+    env.sync_dir(dir()).unwrap();
+}
+
+/// All is in the log: `z`, the first write, and the keys of a table that was never
+/// finished.
+fn killed_in_a_flush(families: &[&str]) -> (SimEnv, Vec<String>) {
+    let env = SimEnv::new();
+    let db = Db::open(DIR, &options(env.clone()).write_buffer_bytes(1 << 20)).unwrap();
+    db.put("z", "first").unwrap();
+    let keys: Vec<String> = (0..400).map(|i| format!("a{i:04}")).collect();
+    keys.iter().for_each(|key| db.put(key, [b'v'; 100]).unwrap());
+    for name in families {
+        let family = db.create_column_family(name, &ColumnFamilyOptions::default()).unwrap();
+        family.put("key", name).unwrap();
+    }
+    let env = env.snapshot_live();
+    add_unfinished(&env, 900, &keys);
+    (env, keys)
+}
+
+fn lose_manifests(env: &SimEnv) {
+    let names = env.list(dir()).unwrap().into_iter();
+    let ours = names.filter(|name| name.starts_with("MANIFEST") || name == "CURRENT");
+    ours.for_each(|name| env.remove(&dir().join(name)).unwrap());
+}
+
 fn value(db: &Db, family: &str, key: &str) -> Option<Vec<u8>> {
     let family = db.column_family(family).expect("the family is there");
     family.get(key).unwrap().map(|value| value.to_vec())
@@ -202,6 +243,115 @@ fn writes_that_only_an_unlikely_table_leaves_out_are_reported_and_kept() {
 }
 
 #[test]
+fn a_table_that_was_never_finished_stands_for_no_logged_write() {
+    for (families, manifest) in [(&[][..], true), (&[], false), (&["other"], true)] {
+        let (env, keys) = killed_in_a_flush(families);
+        if !manifest {
+            lose_manifests(&env);
+        }
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        assert_eq!(report.is_complete(), manifest, "{report}");
+        assert!(report.set_aside.iter().any(|path| path.ends_with("lost/000900.sst")), "{report}");
+        assert_eq!(report.families.len(), 1 + families.len(), "{report}");
+        assert_eq!(report.logged, 401 + families.len() as u64, "{report}");
+        let db = reopen(&env);
+        assert_eq!(value(&db, "default", "z").unwrap(), b"first");
+        assert!(keys.iter().all(|key| value(&db, "default", key).unwrap() == [b'v'; 100]));
+        assert_eq!(db.iter().count(), 1 + keys.len());
+    }
+}
+
+/// Killed when the rest of an unfinished table has a table of its own, and before
+/// the log has one; or while tables that this repair made are removed.
+#[test]
+fn what_a_repair_that_was_cut_off_has_saved_stands_for_no_logged_write() {
+    for (created, removed) in [(2, 1), (3, 2)] {
+        let (env, keys) = killed_in_a_flush(&[]);
+        lose_manifests(&env);
+        let env = FaultEnv::new(env);
+        let other = || FaultPlan::new(Fault::Kind(io::ErrorKind::Other));
+        env.plant(other().on(Call::Create).in_path(".sst").nth(created).lasting());
+        env.plant(other().on(Call::Remove).in_path(".sst").nth(removed).lasting());
+        Db::repair(DIR, &options(env.clone())).unwrap_err();
+        let env = env.inner().snapshot_live();
+        assert_eq!(names(&env, ".sst"), ["000900.sst", "000901.sst"], "the older one is left");
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        assert_eq!(report.logged, 401, "{report}");
+        let db = reopen(&env);
+        assert_eq!(value(&db, "default", "z").unwrap(), b"first");
+        assert_eq!(db.iter().count(), 1 + keys.len());
+    }
+}
+
+/// Its job began before the manifest did, and ended after: the edit that names it
+/// is lost.
+#[test]
+fn a_table_that_replaces_live_ones_is_not_obsolete_for_its_number() {
+    for (replaces_live, covers_seq) in [(true, 0), (false, 9), (false, 0)] {
+        let env = SimEnv::new();
+        for _ in 0..4 {
+            let db = Db::open(DIR, &options(env.clone())).unwrap();
+            db.put("key", "value").unwrap();
+            db.flush().unwrap();
+            db.close().unwrap();
+        }
+        let manifest =
+            Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap().manifest.unwrap();
+        let taken: Vec<u64> =
+            env.list(dir()).unwrap().iter().filter_map(|name| db::file_number(name)).collect();
+        let number = (1..manifest).find(|number| !taken.contains(number)).expect("one is free");
+        let live: Vec<u64> =
+            names(&env, ".sst").iter().filter_map(|name| db::file_number(name)).collect();
+        let replaces = if replaces_live { live } else { vec![] };
+        add_table_of(&env, number, &Origin { replaces, covers_seq, ..Origin::default() });
+        let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        let db = reopen(&env);
+        let found = value(&db, "default", "table").is_some();
+        assert_eq!(found, replaces_live || covers_seq > 0, "{report}");
+        assert_eq!(value(&db, "default", "key").unwrap(), b"value");
+    }
+}
+
+/// Left of a job that was cut off before others replaced one of its inputs.
+#[test]
+fn a_table_that_replaces_a_dead_one_is_obsolete_whatever_else_it_replaces() {
+    let env = SimEnv::new();
+    let open = || Db::open(DIR, &options(env.clone())).unwrap();
+    let db = open();
+    db.put("key", "value").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let db = open();
+    let before = db.live_tables()[0].number;
+    db.put("key", "newer").unwrap();
+    db.compact_range::<&str>(..).unwrap();
+    let after = db.live_tables()[0].number;
+    db.close().unwrap();
+    let known = Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap();
+    assert!(known.is_deleted(before) && known.live.contains_key(&after) && known.began_without(1));
+    add_table_of(&env, 1, &Origin { replaces: vec![before, after], ..Origin::default() });
+    assert!(Db::repair(DIR, &options(env.clone())).unwrap().is_complete());
+    let db = reopen(&env);
+    assert_eq!(value(&db, "default", "table"), None);
+    assert_eq!(value(&db, "default", "key").unwrap(), b"newer");
+}
+
+#[test]
+fn want_of_descriptors_is_no_damage() {
+    let env = database(&[]);
+    let db = reopen(&env);
+    db.flush().unwrap();
+    db.close().unwrap();
+    for path in [".sst", ".log", "MANIFEST", "CURRENT"] {
+        let env = FaultEnv::new(env.snapshot_live());
+        env.plant(FaultPlan::new(Fault::TooManyFiles).on(Call::Read).in_path(path));
+        let error = Db::repair(DIR, &options(env.clone())).unwrap_err();
+        assert_eq!((error.kind(), env.fired()), (crate::ErrorKind::Io, 1), "{error}");
+        assert!(Db::repair(DIR, &options(env)).unwrap().is_complete());
+    }
+}
+
+#[test]
 fn a_name_that_a_repair_would_give_may_be_taken() {
     // By families 1 and 2; 3 has no name.
     let env = database(&["recovered-3", "recovered-3-2"]);
@@ -267,7 +417,7 @@ fn file_numbers_are_not_used_again() {
     let last = names(&env, ".sst").pop().unwrap();
     env.remove(&dir().join(last)).unwrap();
     let manifest = env.list(dir()).unwrap().into_iter().find(|name| name.starts_with("MANIFEST"));
-    let next = Known::read(&env, dir(), &[manifest.unwrap()]).next_file_number;
+    let next = Known::read(&env, dir(), &[manifest.unwrap()]).unwrap().next_file_number;
     let left = env.list(dir()).unwrap();
     let largest = left.iter().filter_map(|name| db::file_number(name)).max().unwrap();
     assert!(next > largest + 1, "{next} and {largest}: files with later numbers were there");

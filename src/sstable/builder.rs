@@ -276,7 +276,7 @@ impl TableBuilder {
             InternalKey { user_key: self.last_key.as_slice().into(), seq_type: self.last_seq_type };
         let mut meta_index = vec![];
         let largest_seq = self.properties.largest_seq;
-        if let Some(origin) = &mut self.properties.origin {
+        if let Some(origin) = self.properties.origin.as_mut().filter(|origin| !origin.is_part) {
             origin.covers_seq = origin.covers_seq.max(largest_seq);
         }
         if let Some(filter) = self.filter.take() {

@@ -160,6 +160,9 @@ pub(crate) struct Origin {
     /// All writes of the family up to here were in tables when this one was
     /// written: those that replaced others gave sequence 0 to what they kept.
     pub(crate) covers_seq: SequenceNumber,
+    /// Not stored: that the table is what could be read of a damaged one, so that
+    /// its largest sequence number says nothing of what `covers_seq` says.
+    pub(crate) is_part: bool,
     /// Tables that this one, with the others of its job, was made to replace.
     pub(crate) replaces: Vec<u64>,
     /// Tables that had been replaced by then, and were not removed yet.
@@ -340,6 +343,7 @@ mod tests {
                 family: 3,
                 family_name: "three".into(),
                 covers_seq: 77,
+                is_part: false,
                 replaces: vec![8, 5],
                 obsolete: vec![2],
             }),

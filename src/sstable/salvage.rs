@@ -70,6 +70,17 @@ struct Salvage<'a> {
     budget: Cell<u64>,
 }
 
+/// Whether the table at `path` has an end: the last that is written, before it is
+/// synced, and the manifest hears of it.
+pub(crate) fn has_end(env: &dyn Env, path: &std::path::Path) -> Result<bool> {
+    let source = Source::open(env, path, ReadMode::Pread);
+    let source = source.map_err(|e| Error::io("open", path, e))?;
+    let (len, offset) = (FOOTER_LEN as u64, source.len().saturating_sub(FOOTER_LEN as u64));
+    let end = source.read(BlockHandle { offset, len });
+    let end = end.map_err(|e| Error::io("read", path, e))?;
+    Ok(end.is_some_and(|end| Footer::decode(&end).is_some()))
+}
+
 /// Hands out all of the table at `path` that can be read.
 pub(crate) fn salvage(env: &dyn Env, path: &std::path::Path, each: Each<'_>) -> Result<Salvaged> {
     // Never a mapping: the device may be what is damaged.

@@ -3,8 +3,8 @@
 //! The strict reading is [`set`](super::set)'s. This one goes on behind damage
 //! and takes each edit for what it says by itself. So after damage it may know
 //! of tables that are gone and not of tables that are there; it says so
-//! ([`Known::is_whole`]), and never takes a table for obsolete that no edit
-//! deletes and the manifest is not younger than.
+//! ([`Known::is_whole`]), and what it knows of those it does not have
+//! ([`Known::is_deleted`], [`Known::began_without`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,6 +18,7 @@ use super::set::state::{DEFAULT_FAMILY, DEFAULT_FAMILY_NAME};
 use super::version::FileMeta;
 use crate::config::ColumnFamilyOptions;
 use crate::env::Env;
+use crate::error::{Error, Result};
 use crate::types::key::SequenceNumber;
 use crate::wal::format::{Record, RecordReader};
 
@@ -69,7 +70,10 @@ pub(crate) struct Known {
 impl Known {
     /// Reads the manifest that `CURRENT` names, or else the newest that says
     /// anything.
-    pub(crate) fn read(env: &dyn Env, dir: &Path, names: &[String]) -> Known {
+    ///
+    /// # Errors
+    /// Want of descriptors or memory; what is wrong with the files is no error.
+    pub(crate) fn read(env: &dyn Env, dir: &Path, names: &[String]) -> Result<Known> {
         let mut damage = Vec::new();
         let manifest = |name: &String| match filename::parse_file_name(name) {
             Some(FileKind::Manifest(number)) => Some(number),
@@ -77,7 +81,7 @@ impl Known {
         };
         let mut numbers: Vec<u64> = names.iter().filter_map(manifest).collect();
         numbers.sort_unstable();
-        match read_current(env, dir) {
+        match Error::told_apart(read_current(env, dir))? {
             Ok(current) if numbers.contains(&current) => {
                 // Last, to be tried first.
                 numbers.retain(|number| *number != current);
@@ -91,7 +95,7 @@ impl Known {
         }
         let mut known = Known::default();
         for number in numbers.into_iter().rev() {
-            known = Known::of_manifest(env, dir, number);
+            known = Known::of_manifest(env, dir, number)?;
             damage.append(&mut known.damage);
             if known.manifest.is_some() {
                 break;
@@ -109,18 +113,19 @@ impl Known {
             .keys()
             .chain(&known.dropped)
             .fold(known.next_family, |next, id| next.max(id.saturating_add(1)));
-        Known { damage, created_below: known.next_family, ..known }
+        Ok(Known { damage, created_below: known.next_family, ..known })
     }
 
     /// Reads one manifest. Where nothing of it can be read, it says nothing.
-    fn of_manifest(env: &dyn Env, dir: &Path, number: u64) -> Known {
+    fn of_manifest(env: &dyn Env, dir: &Path, number: u64) -> Result<Known> {
         let (path, name) = (filename::manifest_path(dir, number), filename::manifest_name(number));
         let mut known = Known::default();
-        let bytes = match env.read(&path) {
+        let read = env.read(&path).map_err(|e| Error::io("read", &path, e));
+        let bytes = match Error::told_apart(read)? {
             Ok(bytes) => bytes,
             Err(error) => {
                 known.damage.push((name, error.to_string(), 0));
-                return known;
+                return Ok(known);
             }
         };
         let strict = read_manifest(&path, &bytes, number, &mut |_, _| Ok(()));
@@ -157,14 +162,15 @@ impl Known {
         }
         if why.is_none() {
             // Each edit is one, and yet all together may describe nothing.
-            why = replay_manifest(env, dir, number).err().map(|error| error.to_string());
+            let replayed = Error::told_apart(replay_manifest(env, dir, number))?;
+            why = replayed.err().map(|error| error.to_string());
         }
         if let Some(why) = why {
             known.is_whole = false;
             known.damage.push((name, why, lost));
         }
         known.is_whole &= known.has_beginning;
-        known
+        Ok(known)
     }
 
     fn apply(&mut self, edit: &VersionEdit) {
@@ -217,17 +223,17 @@ impl Known {
         self.next_file_number = self.next_file_number.max(next);
     }
 
-    /// Whether table `number`, which is in the directory, was part of the
-    /// database and is no more, or never was.
-    pub(crate) fn is_obsolete(&self, number: u64) -> bool {
-        let older = self.manifest.is_some_and(|manifest| number < manifest);
-        let unmentioned = self.has_beginning && older && !self.live.contains_key(&number);
-        self.deleted.contains(&number) || unmentioned
+    /// Whether an edit says that table `number` is no part of the database any
+    /// more.
+    pub(crate) fn is_deleted(&self, number: u64) -> bool {
+        self.deleted.contains(&number)
     }
 
-    /// Whether table `number` may be of an edit that this manifest has lost.
-    pub(crate) fn is_unexplained(&self, number: u64) -> bool {
-        !self.live.contains_key(&number) && !self.is_obsolete(number)
+    /// Whether the manifest began without table `number`, whose number had been
+    /// drawn by then. So it was obsolete, or is of a job that ended afterwards.
+    pub(crate) fn began_without(&self, number: u64) -> bool {
+        let older = self.manifest.is_some_and(|manifest| number < manifest);
+        self.has_beginning && older && !self.live.contains_key(&number)
     }
 
     /// Whether the family was dropped, or can be none.

@@ -64,24 +64,23 @@ pub(crate) struct LoggedBatch<'a> {
     payload: Cow<'a, [u8]>,
 }
 
-impl LoggedBatch<'_> {
-    /// The entries; the checks are done, so none is an error.
+impl<'a> LoggedBatch<'a> {
+    /// The entries; the checks are done, so none is an error. Log data takes no
+    /// sequence number.
     pub(crate) fn entries(&self) -> BatchIter<'_> {
         BatchIter::new(&self.payload[PAYLOAD_HEADER_LEN..])
     }
 
-    pub(crate) fn last_sequence(&self) -> SequenceNumber {
-        self.first_sequence + u64::from(self.count) - 1
-    }
-}
-
-impl<'a> LoggedBatch<'a> {
-    /// The entries, if they lie in the log in one piece.
-    pub(crate) fn borrowed_entries(&self) -> Option<BatchIter<'a>> {
+    /// The entries, if they lie in the log in one piece: for as long as that does.
+    pub(crate) fn entries_in_place(&self) -> Option<BatchIter<'a>> {
         match self.payload {
             Cow::Borrowed(payload) => Some(BatchIter::new(&payload[PAYLOAD_HEADER_LEN..])),
             Cow::Owned(_) => None,
         }
+    }
+
+    pub(crate) fn last_sequence(&self) -> SequenceNumber {
+        self.first_sequence + u64::from(self.count) - 1
     }
 }
 

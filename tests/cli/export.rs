@@ -295,6 +295,29 @@ fn signal(child: &Child, name: &str) {
     assert!(status.expect("run kill").success());
 }
 
+/// A pipe is there only once.
+#[test]
+fn a_dump_goes_through_a_pipe() {
+    let shell = Shell::with_packages();
+    let (pipe, copy) = (path(&shell, "pipe"), path(&shell, "copy.aidb"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("run mkfifo").success());
+    let mut export = shell
+        .command(&["export", "--force", "--format", "dump", &pipe])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("run aidb");
+    let import = shell.run(&["import", "--db", &copy, "--format", "dump", &pipe]);
+    import.prints("imported 500 records\n");
+    assert!(export.wait().expect("wait for aidb").success());
+    let entries = |path: &str| {
+        let options = Options::default().create_if_missing(false);
+        let db = Db::open(path, &options).expect("it is there");
+        let entries = db.iter().map(|entry| entry.expect("intact"));
+        entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect::<Vec<_>>()
+    };
+    assert!(entries(&copy) == entries(&shell.db().to_string_lossy()));
+}
+
 #[test]
 fn an_interrupt_is_exit_code_130() {
     let shell = Shell::with_packages();

@@ -215,7 +215,7 @@ impl<'a, E: Engine> Bench<'a, E> {
             }
             Kind::ReadMissing => self.read_missing(threads),
             Kind::MultiReadRandom => self.multi_read(threads),
-            Kind::ReadWhileWriting => self.read_while_writing(threads),
+            Kind::ReadWhileWriting => self.read_while_writing(threads, workload.write_rate()),
             Kind::ReadSeq => self.read_all(true, threads),
             Kind::ReadReverse => self.read_all(false, threads),
             Kind::SeekRandom => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -13,6 +13,8 @@ use crate::engine::Engine;
 
 /// Operations between two looks at the clock.
 const EVERY: u64 = 256;
+/// Writes between two waits of a writer whose rate is limited.
+const TURN: u64 = 100;
 
 impl<E: Engine> Bench<'_, E> {
     pub(super) fn read(&self, skewed: bool, threads: usize) -> Result<Done> {
@@ -92,10 +94,15 @@ impl<E: Engine> Bench<'_, E> {
         Ok(Done { ops: sum.ops, hits: sum.hits, seconds, ..Done::default() })
     }
 
-    /// `threads` readers, and a writer that overwrites until they are done. The
+    /// `threads` readers, and a writer that overwrites until they are done, as fast as
+    /// it can or `write_rate` keys a second. The
     /// latency is that of the reads, one after another: the end of one is the
     /// start of the next, so that a single look at the clock is in it.
-    pub(super) fn read_while_writing(&mut self, threads: usize) -> Result<Done> {
+    pub(super) fn read_while_writing(
+        &mut self,
+        threads: usize,
+        write_rate: Option<u64>,
+    ) -> Result<Done> {
         self.generation += 1;
         let orders = self.orders(self.plan.reads, threads, uniform);
         let writes = uniform(self.live, self.data.num() as usize, 13);
@@ -104,7 +111,7 @@ impl<E: Engine> Bench<'_, E> {
         let this = &*self;
         thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                let written = this.write_until(&writes, &stop);
+                let written = this.write_until(&writes, write_rate, &stop);
                 stop.store(true, Ordering::Relaxed);
                 written
             });
@@ -144,12 +151,18 @@ impl<E: Engine> Bench<'_, E> {
         })
     }
 
-    /// Overwrites in the given order, again and again, until told to stop.
-    fn write_until(&self, order: &[u32], stop: &AtomicBool) -> Result<u64> {
+    /// Overwrites in the given order, again and again, until told to stop; with a
+    /// `rate`, so many keys a second on average, a [`TURN`] at a time.
+    fn write_until(&self, order: &[u32], rate: Option<u64>, stop: &AtomicBool) -> Result<u64> {
         let (mut key, mut value, mut ops) = (Buffer::new(), Buffer::new(), 0);
+        let start = Instant::now();
         for i in endless(order) {
             if stop.load(Ordering::Relaxed) {
                 break;
+            }
+            if let Some(rate) = rate.filter(|_| ops % TURN == 0) {
+                let due = start + Duration::from_secs_f64(ops as f64 / rate as f64);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             let value = self.data.value(i, self.generation, &mut value);
             self.engine().put(self.data.key(i, &mut key), value, false)?;

@@ -1,8 +1,8 @@
 //! `import --format dump`: exact bytes back into their column families.
 //!
 //! A file is read through before anything is changed: one that is damaged or cut
-//! off changes nothing. Standard input is there only once, so what precedes the
-//! damage is applied then, and the message says how much.
+//! off changes nothing. Standard input or a pipe is there only once, so what
+//! precedes the damage is applied then, and the message says how much.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(crate) fn import_dump(
         ArchiveReader::new(input).map_err(|broken| failure(name, broken))
     };
     let is_wanted = |family: &str| only.is_none_or(|only| only == family);
-    if args.file != Path::new("-") {
+    if args.file != Path::new("-") && args.file.is_file() {
         let mut dump = open_dump()?;
         let mut is_there = only.is_none();
         while let Some(block) = dump.next().map_err(|broken| failure(name, broken))? {

@@ -193,9 +193,9 @@ fn check(common: &Common, json: bool, out: &mut impl Write) -> Result<(), Failur
 fn repair(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
     let dir = directory(common)?;
     let report = Db::repair(dir, &Options::default())?;
+    writeln!(out, "{report}")?;
     // It must open now, and find nothing. To read: there need be no room for a log.
     let findings = open_to_read(common)?.verify()?.findings;
-    writeln!(out, "{report}")?;
     match findings.first() {
         None => Ok(()),
         Some(finding) => Err(Failure::Data(format!("not repaired: {finding}"))),
