@@ -47,7 +47,7 @@ use std::time::Instant;
 use crate::batch::FamilyTotals;
 use crate::commit::failure::Failure;
 use crate::commit::publish::Publisher;
-use crate::commit::stall::Stall;
+use crate::commit::stall::{Pressure, Stall};
 use crate::commit::sync::GroupSync;
 use crate::config::{ColumnFamilyOptions, WriteOptions};
 use crate::env::WalRange;
@@ -321,7 +321,9 @@ impl Pipeline {
             return Err(Error::WouldStall);
         }
         let timer = self.recorder.start(Operation::Write);
-        if let Some(delay) = self.stall.pay(c.payload_len()) {
+        if !o.no_slowdown
+            && let Some(delay) = self.stall.pay(c.payload_len())
+        {
             self.waited(delay);
         }
         if self.stall.is_paced() {
@@ -384,6 +386,7 @@ impl Pipeline {
 
     #[cold]
     fn wake_the_failed_locked(&self) {
+        self.stall.set(Pressure::default());
         self.publisher.wake_all();
         self.room.notify_all();
         self.flush_due.notify();

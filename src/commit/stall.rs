@@ -76,7 +76,11 @@ impl Stall {
     // All orderings are relaxed: the numbers steer delays and publish nothing.
 
     pub(crate) fn set(&self, pressure: Pressure) {
-        self.nanos_per_kib.store(pressure.price(), Ordering::Relaxed);
+        let price = pressure.price();
+        self.nanos_per_kib.store(price, Ordering::Relaxed);
+        if price == 0 {
+            self.owed_nanos.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Whether writers are being slowed now.
@@ -141,8 +145,8 @@ impl Stall {
         self.change()
     }
 
-    /// Pays for a write of `bytes`; returns how long that took, if it did, for the
-    /// caller to say so to [`waited`](Self::waited).
+    /// Pays for a write of `bytes`, as long as there is a price; returns how long that
+    /// took, if it did, for the caller to say so to [`waited`](Self::waited).
     #[inline]
     pub(crate) fn pay(&self, bytes: usize) -> Option<Duration> {
         let price = self.nanos_per_kib.load(Ordering::Relaxed);
@@ -160,10 +164,14 @@ impl Stall {
         let paid = owed.min(due.max(nanos(SLEEP_MAX)));
         // The rest is for the writes that follow.
         self.owed_nanos.fetch_add(owed - paid, Ordering::Relaxed);
-        let delay = Duration::from_nanos(paid);
         let _span = span!("stall");
-        std::thread::sleep(delay);
-        Some(delay)
+        let mut rest = paid;
+        while rest > 0 && self.nanos_per_kib.load(Ordering::Relaxed) > 0 {
+            let turn = rest.min(nanos(SLEEP_MAX));
+            std::thread::sleep(Duration::from_nanos(turn));
+            rest -= turn;
+        }
+        Some(Duration::from_nanos(paid - rest))
     }
 
     /// A writer waited so long.

@@ -338,7 +338,8 @@ impl Core {
             worst.level0 = worst.level0.max(between(files, LEVEL0_SLOW, LEVEL0_SLOWEST));
             worst.debt = worst.debt.max(between(debt, DEBT_SLOW, DEBT_SLOWEST));
         }
-        pipeline.stall.set(worst);
+        // After a failure nobody waits for anything.
+        pipeline.stall.set(if self.failure.check().is_ok() { worst } else { Pressure::default() });
         drop(pricing);
         pipeline.stall.change()
     }

@@ -14,8 +14,9 @@
 //!    deleted keys stay deleted as long as their tombstone is readable.
 //! 4. **What is obsolete does not come back.** A table is left out when an edit
 //!    deletes it, when the manifest began without it (unless it replaces tables of
-//!    the manifest, or has newer writes: then its job ended afterwards, and the edit
-//!    is lost), when it has no end and the manifest is whole, or when another table
+//!    the manifest that are gone, or has newer writes: then its job ended afterwards,
+//!    and the edit is lost), when it is damaged and a whole manifest does not name
+//!    it, or when another table
 //!    says ([`Origin`](crate::sstable::Origin)) that it was obsolete before, or
 //!    that it replaces it and one of those replaced is gone: inputs are removed
 //!    only after the edit that replaces all of them. If all are still there,
@@ -216,7 +217,9 @@ impl Repair {
         // not seem to have replaced what is gone.
         made.sort_by_key(|name| std::cmp::Reverse(db::file_number(name)));
         for name in made {
-            let _ = env.remove(&dir.join(name));
+            if env.remove(&dir.join(name)).is_err() {
+                break;
+            }
         }
         let _ = self.context.names.sync();
     }

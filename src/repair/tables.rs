@@ -55,13 +55,7 @@ impl Repair {
             }
         }
         if self.known.is_whole {
-            let damaged = opened.iter().filter(|(_, table)| table.is_err());
-            for number in damaged.map(|(number, _)| *number).collect::<Vec<u64>>() {
-                if self.is_unfinished(number)? {
-                    opened.remove(&number);
-                    self.set_aside(&table_name(number));
-                }
-            }
+            self.leave_unfinished(&mut opened)?;
         }
         let as_known = opened.keys().all(|number| self.known.live.contains_key(number));
         let is_as_known = self.known.is_whole && as_known;
@@ -108,22 +102,38 @@ impl Repair {
             return Ok(true);
         };
         let Some(origin) = &table.properties().origin else { return Ok(true) };
-        let replaces = |is: &dyn Fn(u64) -> bool| origin.replaces.iter().any(|number| is(*number));
-        let of_live = replaces(&|number| self.known.live.contains_key(&number));
-        let of_dead = replaces(&|number| self.known.is_deleted(number));
-        let family = self.known.families.get(&origin.family);
-        let is_newer = origin.covers_seq > family.map_or(0, |family| family.flushed_sequence);
-        Ok(self.known.is_dropped(origin.family) || of_dead || !(of_live || is_newer))
+        // What it replaces is removed after its edit, which no other that is known
+        // can have preceded. Before, all of it would be there, and it of no use.
+        let is_there = |number: &u64| self.names.contains(&table_name(*number));
+        let replaces_live = origin.replaces.iter().all(|n| self.known.live.contains_key(n))
+            && !origin.replaces.iter().all(is_there);
+        let is_newer = match self.known.families.get(&origin.family) {
+            Some(family) => origin.covers_seq > family.flushed_sequence,
+            None => !self.known.was_dropped_before(origin.family),
+        };
+        Ok(self.known.is_dropped(origin.family) || !(replaces_live || is_newer))
     }
 
-    /// Whether a table that cannot be opened was never finished: then no edit of a
-    /// manifest that is whole has ever named it.
-    fn is_unfinished(&self, number: u64) -> Result<bool> {
-        let path = filename::table_path(&self.context.dir, number);
-        let is_known = self.known.live.contains_key(&number);
-        // Where its end cannot be read there may be one.
-        let has_end = Error::told_apart(salvage::has_end(&**self.env(), &path))?;
-        Ok(!is_known && !has_end.unwrap_or(true))
+    /// Sets damaged tables aside that a whole manifest does not name: they were not
+    /// synced, so nobody has ever counted on them. Of one that has an end, or may
+    /// have, that is said: if the manifest should be cut off between two edits, it
+    /// might be a loss.
+    fn leave_unfinished(&mut self, opened: &mut BTreeMap<u64, Result<Table>>) -> Result<()> {
+        let unnamed = |number: &u64| !self.known.live.contains_key(number);
+        let damaged = opened.iter().filter(|(number, table)| table.is_err() && unnamed(number));
+        for number in damaged.map(|(number, _)| *number).collect::<Vec<u64>>() {
+            let (name, path) =
+                (table_name(number), filename::table_path(&self.context.dir, number));
+            let has_end = Error::told_apart(salvage::has_end(&**self.env(), &path))?;
+            if let Some(Err(error)) = opened.remove(&number)
+                && has_end.unwrap_or(true)
+            {
+                let bytes = self.env().file_len(&path).unwrap_or(0);
+                self.lose(&name, error.to_string(), bytes, None);
+            }
+            self.set_aside(&name);
+        }
+        Ok(())
     }
 
     /// Opens a table; the outer error is the repair's, the inner one the table's.

@@ -213,6 +213,8 @@ fn a_table_that_covers_more_than_there_can_be_is_damaged() {
     for covers_seq in [u64::MAX, SEQUENCE_MAX + 1] {
         let env = database(&[]);
         add_table(&env, &Origin { covers_seq, ..Origin::default() });
+        // One that is whole would name it.
+        lose_manifests(&env);
         let report = Db::repair(DIR, &options(env.clone())).unwrap();
         assert!(!report.is_complete(), "{report}");
         let db = reopen(&env);
@@ -286,29 +288,33 @@ fn what_a_repair_that_was_cut_off_has_saved_stands_for_no_logged_write() {
 /// Its job began before the manifest did, and ended after: the edit that names it
 /// is lost.
 #[test]
-fn a_table_that_replaces_live_ones_is_not_obsolete_for_its_number() {
-    for (replaces_live, covers_seq) in [(true, 0), (false, 9), (false, 0)] {
+fn a_table_that_replaces_live_ones_that_are_gone_is_not_obsolete_for_its_number() {
+    // (whether it replaces a live table, whether that is gone, what it covers)
+    for (replaces_live, gone, covers_seq) in
+        [(true, true, 0), (true, false, 0), (false, false, 9), (false, false, 0)]
+    {
         let env = SimEnv::new();
-        for _ in 0..4 {
+        for key in ["first", "second", "third"] {
             let db = Db::open(DIR, &options(env.clone())).unwrap();
-            db.put("key", "value").unwrap();
+            db.put(key, "value").unwrap();
             db.flush().unwrap();
             db.close().unwrap();
         }
-        let manifest =
-            Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap().manifest.unwrap();
-        let taken: Vec<u64> =
-            env.list(dir()).unwrap().iter().filter_map(|name| db::file_number(name)).collect();
-        let number = (1..manifest).find(|number| !taken.contains(number)).expect("one is free");
-        let live: Vec<u64> =
-            names(&env, ".sst").iter().filter_map(|name| db::file_number(name)).collect();
-        let replaces = if replaces_live { live } else { vec![] };
-        add_table_of(&env, number, &Origin { replaces, covers_seq, ..Origin::default() });
+        let known = Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap();
+        assert!(known.began_without(1) && known.live.len() == 3, "{known:?}");
+        let first = *known.live.keys().next().unwrap();
+        let replaces = if replaces_live { vec![first] } else { vec![] };
+        add_table_of(&env, 1, &Origin { replaces, covers_seq, ..Origin::default() });
+        if gone {
+            env.remove(&filename::table_path(dir(), first)).unwrap();
+        }
         let report = Db::repair(DIR, &options(env.clone())).unwrap();
+        assert!(report.is_complete(), "{report}");
         let db = reopen(&env);
         let found = value(&db, "default", "table").is_some();
-        assert_eq!(found, replaces_live || covers_seq > 0, "{report}");
-        assert_eq!(value(&db, "default", "key").unwrap(), b"value");
+        assert_eq!(found, gone || covers_seq > 0, "{report}");
+        assert_eq!(value(&db, "default", "first").is_some(), !gone);
+        assert!(value(&db, "default", "second").is_some());
     }
 }
 
@@ -327,13 +333,40 @@ fn a_table_that_replaces_a_dead_one_is_obsolete_whatever_else_it_replaces() {
     db.compact_range::<&str>(..).unwrap();
     let after = db.live_tables()[0].number;
     db.close().unwrap();
-    let known = Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap();
-    assert!(known.is_deleted(before) && known.live.contains_key(&after) && known.began_without(1));
-    add_table_of(&env, 1, &Origin { replaces: vec![before, after], ..Origin::default() });
-    assert!(Db::repair(DIR, &options(env.clone())).unwrap().is_complete());
+    // The next manifest does not say any more that the dead one is.
+    for again in [false, true] {
+        let env = env.snapshot_live();
+        if again {
+            let db = Db::open(DIR, &options(env.clone())).unwrap();
+            db.put("other", "value").unwrap();
+            db.flush().unwrap();
+        }
+        let known = Known::read(&env, dir(), &env.list(dir()).unwrap()).unwrap();
+        assert_eq!(known.is_deleted(before), !again);
+        assert!(known.live.contains_key(&after) && known.began_without(1));
+        add_table_of(&env, 1, &Origin { replaces: vec![before, after], ..Origin::default() });
+        assert!(Db::repair(DIR, &options(env.clone())).unwrap().is_complete());
+        let db = reopen(&env);
+        assert_eq!(value(&db, "default", "table"), None);
+        assert_eq!(value(&db, "default", "key").unwrap(), b"newer");
+    }
+}
+
+/// A power cut before its sync: it has an end, and not all of its blocks.
+#[test]
+fn a_table_that_was_never_synced_stands_for_no_logged_write() {
+    let (env, keys) = killed_in_a_flush(&[]);
+    env.remove(&filename::table_path(dir(), 900)).unwrap();
+    add_table(&env, &Origin { covers_seq: 401, ..Origin::default() });
+    let path = filename::table_path(dir(), 900);
+    let mut bytes = env.read(&path).unwrap();
+    bytes[..64].fill(0);
+    overwrite(&env, &path, &bytes);
+    let report = Db::repair(DIR, &options(env.clone())).unwrap();
+    let [lost] = &report.lost[..] else { panic!("{report}") };
+    assert_eq!((lost.file.as_path(), lost.bytes), (&*path, bytes.len() as u64), "{report}");
     let db = reopen(&env);
-    assert_eq!(value(&db, "default", "table"), None);
-    assert_eq!(value(&db, "default", "key").unwrap(), b"newer");
+    assert_eq!(db.iter().count(), 1 + keys.len());
 }
 
 #[test]

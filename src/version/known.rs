@@ -52,6 +52,8 @@ pub(crate) struct Known {
     /// As it was when the manifest had been read: whatever a repair learns of
     /// families beyond, these were created before.
     created_below: u32,
+    /// As its first edit says: families below that it does not have were dropped.
+    began_below: u32,
     /// Above the numbers of all files that it speaks of, and at least what it
     /// says itself: nobody has used it or a later one, as far as it knows.
     pub(crate) next_file_number: u64,
@@ -147,7 +149,10 @@ impl Known {
             };
             match edit {
                 Ok(edit) => {
-                    known.has_beginning |= at == 0;
+                    if at == 0 {
+                        known.has_beginning = true;
+                        known.began_below = edit.next_family.unwrap_or(0);
+                    }
                     known.manifest = Some(number);
                     known.apply(&edit);
                 }
@@ -234,6 +239,11 @@ impl Known {
     pub(crate) fn began_without(&self, number: u64) -> bool {
         let older = self.manifest.is_some_and(|manifest| number < manifest);
         self.has_beginning && older && !self.live.contains_key(&number)
+    }
+
+    /// Whether a family that is not known was dropped before the manifest began.
+    pub(crate) fn was_dropped_before(&self, id: u32) -> bool {
+        self.has_beginning && id < self.began_below
     }
 
     /// Whether the family was dropped, or can be none.
