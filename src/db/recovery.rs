@@ -28,7 +28,7 @@ use crate::types::key::{SeqType, SequenceNumber, ValueType};
 use crate::util::span::span;
 use crate::version::FileMeta;
 use crate::version::edit::FamilyEdit;
-use crate::version::filename::{self, FileKind};
+use crate::version::filename;
 use crate::version::set::VersionSet;
 use crate::version::super_version::Immutable;
 use crate::wal::format::{BLOCK_LEN, HEADER_LEN};
@@ -253,17 +253,6 @@ impl<'a> Replay<'a> {
 /// Number, path, contents.
 pub(crate) type Log = (u64, PathBuf, Region);
 
-/// The numbers of the logs from `first` on, ascending.
-fn log_numbers(first: u64, names: &[String]) -> Vec<u64> {
-    let number = |name: &String| match filename::parse_file_name(name) {
-        Some(FileKind::Log(number)) if number >= first => Some(number),
-        _ => None,
-    };
-    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
 fn map_logs(
     context: &TableContext,
     mode: WalRecovery,
@@ -280,7 +269,7 @@ fn map_logs(
         fault_in(&region, mode).map_err(|e| Error::io("read", &path, e))?;
         Ok((number, path, region))
     };
-    log_numbers(first, names).into_iter().map(map).collect()
+    filename::log_numbers(first, names).into_iter().map(map).collect()
 }
 
 /// Faults in what the replay will look at, so that a failing device is an error.
@@ -308,7 +297,7 @@ pub(crate) fn read_logs(context: &TableContext, first: u64) -> Result<Vec<Log>> 
     let (env, dir) = (&context.env, &context.dir);
     let names = env.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let mut logs = Vec::new();
-    for number in log_numbers(first, &names) {
+    for number in filename::log_numbers(first, &names) {
         let path = filename::log_path(dir, number);
         match env.read(&path) {
             Ok(bytes) => logs.push((number, path, Region::from_vec(bytes))),

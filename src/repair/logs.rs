@@ -12,7 +12,7 @@ use crate::sstable::Origin;
 use crate::types::key::{SeqType, SequenceNumber, ValueType};
 use crate::version::FileMeta;
 use crate::version::edit::FAMILIES_MAX;
-use crate::version::filename::{self, FileKind};
+use crate::version::filename;
 use crate::wal::format::first_tag;
 use crate::wal::reader::{LogReader, LogStart, Logged, LoggedBatch};
 
@@ -34,13 +34,7 @@ impl Repair {
     pub(super) fn replay_logs(&mut self, judged: &Judged) -> Result<FromLogs> {
         let mut found = FromLogs { floors: self.floors(judged), ..FromLogs::default() };
         let first = if judged.is_as_known { self.known.log_number } else { 0 };
-        let number = |name: &String| match filename::parse_file_name(name) {
-            Some(FileKind::Log(number)) if number >= first => Some(number),
-            _ => None,
-        };
-        let mut numbers: Vec<u64> = self.names.iter().filter_map(number).collect();
-        numbers.sort_unstable();
-        for number in numbers {
+        for number in filename::log_numbers(first, &self.names) {
             self.replay_log(number, &mut found)?;
         }
         for (family, mem) in std::mem::take(&mut found.filling) {

@@ -77,6 +77,17 @@ pub(crate) fn parse_file_name(name: &str) -> Option<FileKind> {
     }
 }
 
+/// The numbers of the logs from `first` on, ascending.
+pub(crate) fn log_numbers(first: u64, names: &[String]) -> Vec<u64> {
+    let number = |name: &String| match parse_file_name(name) {
+        Some(FileKind::Log(number)) if number >= first => Some(number),
+        _ => None,
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// At least six digits, and zeros in front only to reach six.
 fn parse_number(digits: &str) -> Option<u64> {
     let canonical = digits.len() == 6 || digits.len() > 6 && !digits.starts_with('0');

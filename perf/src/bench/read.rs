@@ -95,9 +95,9 @@ impl<E: Engine> Bench<'_, E> {
     }
 
     /// `threads` readers, and a writer that overwrites until they are done, as fast as
-    /// it can or `write_rate` keys a second. The
-    /// latency is that of the reads, one after another: the end of one is the
-    /// start of the next, so that a single look at the clock is in it.
+    /// it can or `write_rate` keys a second. The latency is that of the reads, one
+    /// after another: the end of one is the start of the next, so that a single look
+    /// at the clock is in it.
     pub(super) fn read_while_writing(
         &mut self,
         threads: usize,
