@@ -61,7 +61,7 @@ pub enum Event<'a> {
         tables: usize,
         /// Their size, in bytes.
         bytes: u64,
-        /// Whether a table is only moved, without being rewritten.
+        /// Whether all are only moved, without being rewritten.
         is_move: bool,
     },
     /// The outcome is part of the database, or the compaction failed.

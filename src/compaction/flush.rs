@@ -15,19 +15,30 @@ use crate::version::version::Version;
 /// Entries between two looks at the cancel flag.
 const CANCEL_CHECK_ENTRIES: usize = 4096;
 
+/// What a table of L0 that is about to be written lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// Perhaps on tables with its keys.
+    Some,
+    /// On none, so that it may well move to the bottom as it is (see [`overlaps`]).
+    None,
+    /// On none, nor is there a snapshot that is older than its newest entry, nor a
+    /// dead table that a repair could come upon: it is made as one of the bottom.
+    Nothing,
+}
+
 /// Writes `mem` as one table, without the versions that no snapshot can see;
 /// `None` when nothing is left of it. Every write of the memtable must be
-/// complete and visible. `alone`: the table lies on nothing (see [`overlaps`]) and
-/// may well move to the bottom as it is.
+/// complete and visible.
 pub(crate) fn flush(
     context: &TableContext,
     options: &ColumnFamilyOptions,
     origin: &Origin,
     mem: &Arc<MemTable>,
     snapshots: Vec<SequenceNumber>,
-    alone: bool,
+    below: Below,
 ) -> Result<Option<Arc<FileMeta>>> {
-    let mut flush = Flush::new(context, options, origin, snapshots, alone);
+    let mut flush = Flush::new(context, options, origin, snapshots, below);
     let mut entries = mem.iter();
     entries.seek_to_first();
     while entries.valid() {
@@ -44,21 +55,22 @@ pub(crate) struct Flush<'a> {
     context: &'a TableContext,
     filter: VersionFilter,
     output: OutputWriter<'a>,
+    nothing_below: bool,
     count: usize,
 }
 
 impl<'a> Flush<'a> {
-    /// `snapshots` and `alone` are as in [`flush`].
+    /// `snapshots` and `below` are as in [`flush`].
     pub(crate) fn new(
         context: &'a TableContext,
         options: &ColumnFamilyOptions,
         origin: &'a Origin,
         snapshots: Vec<SequenceNumber>,
-        alone: bool,
+        below: Below,
     ) -> Flush<'a> {
-        let filter = VersionFilter::new(snapshots);
+        let (filter, alone) = (VersionFilter::new(snapshots), below != Below::Some);
         let output = OutputWriter::new(context, options, origin, 0, u64::MAX, alone);
-        Flush { context, filter, output, count: 0 }
+        Flush { context, filter, output, nothing_below: below == Below::Nothing, count: 0 }
     }
 
     /// Writes the next entry, unless no snapshot can see it.
@@ -68,8 +80,8 @@ impl<'a> Flush<'a> {
         if self.count.is_multiple_of(CANCEL_CHECK_ENTRIES) {
             self.context.check_cancelled()?;
         }
-        // Older versions may lie in any level: tombstones stay.
-        match self.filter.judge(key, seq_type, |_| false) {
+        // Else older versions may lie in any level: tombstones and sequences stay.
+        match self.filter.judge(key, seq_type, |_| self.nothing_below) {
             Verdict::Keep(seq_type) => self.output.add(InternalKeyRef::new(key, seq_type), value),
             Verdict::Drop => Ok(()),
         }

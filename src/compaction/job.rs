@@ -75,7 +75,7 @@ pub(crate) fn run(
     snapshots: &[SequenceNumber],
     threads: usize,
 ) -> Result<Outcome> {
-    let origin = &origin_of(context, family, plan.files());
+    let origin = &origin_of(context, family, plan.merged());
     let shared = Shared { context, options, origin, plan, version, snapshots };
     let ranges = split(plan, options, threads)?;
     let outputs = match &ranges[..] {
@@ -84,7 +84,7 @@ pub(crate) fn run(
     };
     Ok(Outcome {
         bytes_read: plan.input_bytes(),
-        entries_read: plan.files().map(|f| f.entries).sum(),
+        entries_read: plan.merged().map(|f| f.entries).sum(),
         bytes_written: outputs.iter().map(|f| f.size).sum(),
         outputs,
     })
@@ -149,7 +149,7 @@ fn split(
     // Parts of files by their first keys, with their sizes.
     let part_bytes = plan.input_bytes() / (pieces as u64 * PARTS_OF_A_RANGE) + 1;
     let mut parts: Vec<(Box<[u8]>, u64)> = vec![];
-    for file in plan.files() {
+    for file in plan.merged() {
         let inner = file.table().split_keys((file.size / part_bytes) as usize)?;
         let bytes = file.size / (inner.len() as u64 + 1);
         let first = std::iter::once(file.smallest.user_key.as_ref().into());

@@ -3,7 +3,9 @@
 //! L0 is compacted into the base level ([`targets`]); of a deeper level that is
 //! too large, the file is pushed down that overlaps least of the next level, in
 //! proportion to its size. A manual compaction merges all levels at once into
-//! the last of them: one level after the other writes most entries twice.
+//! the last of them: one level after the other writes most entries twice. Of
+//! its files, those that share no key range with another and have nothing to shed
+//! are not read: they move down as they are, or stay.
 //!
 //! What makes a plan safe:
 //!
@@ -22,6 +24,7 @@
 pub(crate) mod targets;
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -59,31 +62,46 @@ pub(crate) struct InFlight {
     pub(crate) upper: Box<[u8]>,
 }
 
-/// What to merge, and where to.
+/// What to merge, what to move, and where to.
 #[derive(Clone, Debug)]
 pub(crate) struct CompactionPlan {
     pub(crate) level: usize,
     pub(crate) output_level: usize,
-    /// Of `level` and of `output_level`.
+    /// To be merged: of `level` and of `output_level`.
     pub(crate) inputs: [Vec<Arc<FileMeta>>; 2],
-    /// Of the levels between the two, from the upper one down.
+    /// The same of the levels between the two, from the upper one down.
     pub(crate) between: Vec<(usize, Vec<Arc<FileMeta>>)>,
+    /// Not read, with their levels: these only change to `output_level`.
+    pub(crate) moved: Vec<(usize, Arc<FileMeta>)>,
+    /// Files that will lie in the output level between the outputs, in order: no
+    /// output reaches from one side of them to the other.
+    pub(crate) apart: Vec<Arc<FileMeta>>,
     /// The files that the outputs will one day be merged with: outputs are cut
     /// so that none overlaps too many.
     pub(crate) grandparents: Vec<Arc<FileMeta>>,
-    /// The inputs need not be read: they only change level.
-    pub(crate) trivial_move: bool,
     pub(crate) score: f64,
     pub(crate) reason: Reason,
 }
 
 impl CompactionPlan {
+    /// All that changes: what is merged and what is moved.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<FileMeta>> + Clone {
+        self.merged().chain(self.moved.iter().map(|(_, file)| file))
+    }
+
+    /// What is read and written anew.
+    pub(crate) fn merged(&self) -> impl Iterator<Item = &Arc<FileMeta>> + Clone {
         self.inputs.iter().chain(self.between.iter().map(|(_, files)| files)).flatten()
     }
 
+    /// Size of what is merged.
     pub(crate) fn input_bytes(&self) -> u64 {
-        bytes(self.files())
+        bytes(self.merged())
+    }
+
+    /// Whether there is nothing to merge.
+    pub(crate) fn is_move(&self) -> bool {
+        self.merged().next().is_none()
     }
 
     /// Marks the inputs as taken, or gives them back.
@@ -97,24 +115,72 @@ impl CompactionPlan {
         InFlight { output_level: self.output_level, lower: lower.into(), upper: upper.into() }
     }
 
-    /// The edit that takes the inputs out (and, for a trivial move, puts them
-    /// in again one level below), and moves the compaction pointer on.
+    /// The edit that takes the files out, puts those that are moved in again
+    /// below, and moves the compaction pointer on.
     pub(crate) fn edit(&self, family: u32) -> FamilyEdit {
         let mut edit = FamilyEdit::new(family);
         let outer = [self.level, self.output_level].into_iter().zip(&self.inputs);
         for (level, files) in outer.chain(self.between.iter().map(|(l, files)| (*l, files))) {
             edit.deleted.extend(files.iter().map(|f| (level, f.number)));
         }
-        if self.trivial_move {
-            let moved = self.inputs[0].iter().map(|f| (self.output_level, Arc::clone(f)));
-            edit.added.extend(moved);
+        for (level, file) in &self.moved {
+            edit.deleted.push((*level, file.number));
+            edit.added.push((self.output_level, Arc::clone(file)));
         }
         if self.level > 0 && self.reason == Reason::LevelBytes {
-            let (_, upper) = key_range(&self.inputs[0]);
+            let of_level = self.moved.iter().map(|(_, file)| file).chain(&self.inputs[0]);
+            let (_, upper) = key_range(of_level);
             edit.compaction_pointers.push((self.level, upper.into()));
         }
         edit
     }
+
+    /// Takes out what need not be read: files with no key between the first and the
+    /// last one of another that `is_settled` says have nothing to shed. Those of
+    /// the output level stay; others are moved there if they have `move_bytes_min`.
+    fn spare(&mut self, is_settled: &dyn Fn(&FileMeta) -> bool, move_bytes_min: u64) {
+        let lone = lone(self.merged());
+        let (moved, apart, output_level) = (&mut self.moved, &mut self.apart, self.output_level);
+        let mut take = |level: usize, files: &mut Vec<Arc<FileMeta>>| {
+            let stays = level == output_level;
+            let spared = |file: &mut Arc<FileMeta>| {
+                lone.contains(&file.number)
+                    && (stays || file.size >= move_bytes_min)
+                    && is_settled(file)
+            };
+            for file in files.extract_if(.., spared) {
+                apart.push(Arc::clone(&file));
+                if !stays {
+                    moved.push((level, file));
+                }
+            }
+        };
+        let [first, last] = &mut self.inputs;
+        take(self.level, first);
+        self.between.iter_mut().for_each(|(level, files)| take(*level, files));
+        take(output_level, last);
+        self.between.retain(|(_, files)| !files.is_empty());
+        apart.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+    }
+}
+
+/// The numbers of the files that share no part of their key range with another.
+fn lone<'a>(files: impl Iterator<Item = &'a Arc<FileMeta>>) -> HashSet<u64> {
+    let mut files: Vec<&FileMeta> = files.map(|file| &**file).collect();
+    files.sort_by(|a, b| a.smallest.user_key.cmp(&b.smallest.user_key));
+    let mut lone = HashSet::new();
+    let mut reached: Option<&[u8]> = None;
+    for (i, file) in files.iter().enumerate() {
+        let (smallest, largest) = (&*file.smallest.user_key, &*file.largest.user_key);
+        let next = files.get(i + 1).map(|next| &*next.smallest.user_key);
+        if reached.is_none_or(|reached| reached < smallest)
+            && next.is_none_or(|next| largest < next)
+        {
+            lone.insert(file.number);
+        }
+        reached = reached.max(Some(largest));
+    }
+    lone
 }
 
 /// The most urgent compaction that can run beside those in flight. `pointers`
@@ -155,6 +221,9 @@ pub(crate) enum RangePick {
 /// only one, its files are rewritten in place; else it is nothing that it alone
 /// has some. L0 cannot be rewritten, and L0 goes to the deepest level that has
 /// files, or below: further up, the base would not be where it is.
+///
+/// `is_settled`: a merge would make nothing of the file but a copy. Such files are
+/// left as they are where nothing lies on them, nor they on anything.
 pub(crate) fn pick_range(
     version: &Version,
     options: &ColumnFamilyOptions,
@@ -162,6 +231,7 @@ pub(crate) fn pick_range(
     levels: RangeInclusive<usize>,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
+    is_settled: &dyn Fn(&FileMeta) -> bool,
 ) -> RangePick {
     let picker = Picker { version, options, in_flight };
     let (first, output_level) = levels.into_inner();
@@ -191,10 +261,11 @@ pub(crate) fn pick_range(
             between.push((level, found.cloned().collect()));
         }
     }
-    match picker.plan(level, output_level, files, between, Reason::Manual) {
-        Some(plan) => RangePick::Plan(Box::new(plan)),
-        None => RangePick::Busy,
-    }
+    let Some(mut plan) = picker.plan(level, output_level, files, between, Reason::Manual) else {
+        return RangePick::Busy;
+    };
+    plan.spare(is_settled, picker.move_bytes_min());
+    if plan.files().next().is_none() { RangePick::Nothing } else { RangePick::Plan(Box::new(plan)) }
 }
 
 struct Picker<'a> {
@@ -211,7 +282,7 @@ impl Picker<'_> {
         if files.iter().any(|f| f.is_being_compacted()) {
             return None;
         }
-        let plan = |files| self.plan(0, base, files, vec![], Reason::Level0Files);
+        let plan = |files| self.plan_or_move(0, base, files, Reason::Level0Files);
         plan(files.to_vec()).or_else(|| plan(self.level0_closure(vec![Arc::clone(files.last()?)])))
     }
 
@@ -241,7 +312,7 @@ impl Picker<'_> {
         });
         order.into_iter().find_map(|at| {
             let file = Arc::clone(&files[at]);
-            self.plan(level, level + 1, vec![file], vec![], Reason::LevelBytes)
+            self.plan_or_move(level, level + 1, vec![file], Reason::LevelBytes)
         })
     }
 
@@ -260,6 +331,22 @@ impl Picker<'_> {
             overlapped as f64 / file.size.max(1) as f64
         };
         self.version.files(level).iter().map(ratio).collect()
+    }
+
+    /// As [`plan`](Self::plan), of two levels; moves the files where it can.
+    fn plan_or_move(
+        &self,
+        level: usize,
+        output_level: usize,
+        files: Vec<Arc<FileMeta>>,
+        reason: Reason,
+    ) -> Option<CompactionPlan> {
+        let mut plan = self.plan(level, output_level, files, vec![], reason)?;
+        if self.is_trivial(&plan) {
+            let files = std::mem::take(&mut plan.inputs[0]);
+            plan.moved = files.into_iter().map(|file| (level, file)).collect();
+        }
+        Some(plan)
     }
 
     /// The compaction that begins with `files` of `level`, or `None` if it
@@ -302,17 +389,14 @@ impl Picker<'_> {
         let deeper = |level| self.version.overlapping(level, Some(lower), Some(upper));
         let grandparents =
             (output_level + 1..LEVELS).map(deeper).find(|f| !f.is_empty()).unwrap_or_default();
-        // No deeper level has a file in the range of the inputs.
-        let bottommost = grandparents.is_empty();
-        let trivial_move =
-            between.is_empty() && self.is_trivial(level, output_level, &inputs, bottommost);
         Some(CompactionPlan {
             level,
             output_level,
             inputs,
             between,
+            moved: vec![],
+            apart: vec![],
             grandparents,
-            trivial_move,
             score: 0.0,
             reason,
         })
@@ -348,21 +432,21 @@ impl Picker<'_> {
         self.options.target_file_bytes.saturating_mul(COMPACTION_FILES_MAX)
     }
 
-    fn is_trivial(
-        &self,
-        level: usize,
-        output_level: usize,
-        [files, below]: &[Vec<Arc<FileMeta>>; 2],
-        bottommost: bool,
-    ) -> bool {
+    /// Files of L0 that are smaller are merged even if they could be moved.
+    fn move_bytes_min(&self) -> u64 {
+        self.options.target_file_bytes / MOVE_SIZE_RATIO_MAX
+    }
+
+    /// Whether a plan of two levels may move its files instead.
+    fn is_trivial(&self, plan: &CompactionPlan) -> bool {
+        let CompactionPlan { level, output_level, inputs: [files, below], .. } = plan;
+        let (level, output_level) = (*level, *output_level);
         let compression = &self.options.compression;
-        if !below.is_empty()
-            || level == output_level
-            || compression[level] != compression[output_level]
-        {
+        if !below.is_empty() || compression[level] != compression[output_level] {
             return false;
         }
         // A tombstone that reaches the bottom unread would stay there for good.
+        let bottommost = plan.grandparents.is_empty();
         if bottommost && files.iter().any(|f| f.deletes > 0) {
             return false;
         }
@@ -384,7 +468,7 @@ impl Picker<'_> {
         sorted.sort_by(|a, b| a.smallest.cmp(&b.smallest));
         let disjoint = sorted.windows(2).all(|w| w[0].largest.user_key < w[1].smallest.user_key);
         let mean = bytes(files) / files.len().max(1) as u64;
-        disjoint && mean >= self.options.target_file_bytes / MOVE_SIZE_RATIO_MAX
+        disjoint && mean >= self.move_bytes_min()
     }
 }
 

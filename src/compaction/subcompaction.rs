@@ -45,11 +45,11 @@ fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
     let mut runs = Vec::new();
     if plan.level == 0 {
         runs.extend(plan.inputs[0].iter().map(|f| RunIter::of_table(f.table().iter(false))));
-    } else {
-        runs.push(level(&plan.inputs[0]));
     }
+    let first = (plan.level > 0).then_some(&plan.inputs[0]);
     let below = plan.between.iter().map(|(_, files)| files).chain([&plan.inputs[1]]);
-    runs.extend(below.filter(|files| !files.is_empty()).map(|files| level(files)));
+    let levels = first.into_iter().chain(below);
+    runs.extend(levels.filter(|files| !files.is_empty()).map(|files| level(files)));
     runs
 }
 
@@ -64,6 +64,7 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     let mut filter = VersionFilter::new(shared.snapshots.to_vec());
     let mut below = BelowCursor::new(Arc::clone(shared.version), plan.output_level);
     let mut overlap = Overlap::new(&plan.grandparents, range.start.as_deref());
+    let mut apart = Overlap::new(&plan.apart, range.start.as_deref());
     let target = options.target_file_bytes;
     let overlap_max = target.saturating_mul(GRANDPARENT_OVERLAP_MAX);
     let bottommost = plan.grandparents.is_empty();
@@ -86,9 +87,11 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
         if !filter.is_same_key(key) || seeded::bug("split-user-key") {
             let overlapping = overlap.advance(key);
             let costly = overlapping > overlap_max && output.current_bytes() > target / 8;
-            if output.is_full() || costly {
+            let between = apart.advance(key) > 0;
+            if output.is_full() || costly || between {
                 output.cut()?;
                 overlap.restart();
+                apart.restart();
             }
         }
         let verdict = filter.judge(key, entries.seq_type(), |key| below.key_absent_below(key));
@@ -102,7 +105,8 @@ pub(crate) fn run(shared: &Shared<'_>, range: &KeyRange) -> Result<Vec<Arc<FileM
     output.finish()
 }
 
-/// How many bytes of the grandparent level the current output table overlaps.
+/// How many bytes of other files, in order, the current output table overlaps: of the
+/// grandparent level, or of the files that no output may overlap.
 #[derive(Debug)]
 struct Overlap<'a> {
     files: &'a [Arc<FileMeta>],
@@ -110,7 +114,7 @@ struct Overlap<'a> {
 }
 
 impl<'a> Overlap<'a> {
-    /// `files` of the grandparent level, for tables whose keys are `start` and after.
+    /// Of `files`, for tables whose keys are `start` and after.
     fn new(files: &'a [Arc<FileMeta>], start: Option<&[u8]>) -> Self {
         let before = |file: &Arc<FileMeta>| start.is_some_and(|s| *file.largest.user_key < *s);
         Overlap { files: &files[files.partition_point(before)..], bytes: 0 }

@@ -20,7 +20,7 @@ use crate::db::column_family::Family;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::util::priority;
-use crate::version::Version;
+use crate::version::{FileMeta, Version};
 
 const LAST: usize = LEVELS - 1;
 /// L0 files, as multiples of the trigger, at which writers begin to be slowed
@@ -408,34 +408,35 @@ impl Core {
             let occupied = family.view().version().occupied_levels().max();
             occupied.filter(|level| *level > 0).unwrap_or(LAST)
         };
-        let first_new = self.context.next_file();
-        self.compact_through(family, 0..=bottom(), lower, upper)?;
+        let is_settled = |level: usize, file: &FileMeta| {
+            let properties = file.table().properties();
+            let is_stale = properties.has_versions || properties.has_deletes();
+            !is_stale && properties.compression == family.options().compression[level]
+        };
+        let (first_new, level) = (self.context.next_file(), bottom());
+        self.compact_through(family, 0..=level, lower, upper, &|file| is_settled(level, file))?;
         // Versions and tombstones that a snapshot kept at the bottom go only
         // when the bottom itself is rewritten, which was not done just now; nor does
         // another codec come into use there before.
-        let (version, bottom) = (family.view().version(), bottom());
-        let codec = family.options().compression[bottom];
-        let stale = version.overlapping(bottom, lower, upper).iter().any(|file| {
-            let properties = file.table().properties();
-            let is_stale = properties.has_versions || properties.has_deletes();
-            file.number < first_new && (is_stale || properties.compression != codec)
-        });
-        if stale { self.compact_through(family, bottom..=bottom, lower, upper) } else { Ok(()) }
+        let level = bottom();
+        let is_done = |file: &FileMeta| file.number >= first_new || is_settled(level, file);
+        self.compact_through(family, level..=level, lower, upper, &is_done)
     }
 
     /// Compacts the files of some levels in a range into the last of these, once
-    /// nothing else is at work on them.
+    /// nothing else is at work on them. `is_settled` is as in [`picker::pick_range`].
     fn compact_through(
         &self,
         family: &Family,
         levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
+        is_settled: &dyn Fn(&FileMeta) -> bool,
     ) -> Result<()> {
         loop {
             self.context.check_cancelled()?;
             let seen = self.scheduler.generation();
-            match self.pick_manual(family, levels.clone(), lower, upper) {
+            match self.pick_manual(family, levels.clone(), lower, upper, is_settled) {
                 None => return Ok(()),
                 Some(Some((plan, version))) => {
                     return self.guarded(|core| core.run_plan(family, &plan, &version));
@@ -457,12 +458,13 @@ impl Core {
         levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
+        is_settled: &dyn Fn(&FileMeta) -> bool,
     ) -> Option<Option<(CompactionPlan, Arc<Version>)>> {
         let versions = self.versions.lock();
         let state = versions.family(family.id())?;
         let in_flight = self.in_flight(family.id());
-        let options = family.options();
-        match picker::pick_range(&state.current, options, &in_flight, levels, lower, upper) {
+        let (version, options) = (&state.current, family.options());
+        match picker::pick_range(version, options, &in_flight, levels, lower, upper, is_settled) {
             RangePick::Nothing => None,
             RangePick::Busy => Some(None),
             RangePick::Plan(plan) => {

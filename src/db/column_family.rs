@@ -213,7 +213,8 @@ impl ColumnFamily {
     }
 
     /// Compacts the keys of a range (`..` for all) as deep as the family's data
-    /// reaches; returns when it is done.
+    /// reaches; returns when it is done. Tables that share keys with no other and
+    /// have nothing to shed are moved as they are.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::compaction::flush;
+use crate::compaction::flush::{self, Below};
 use crate::compaction::job::{self, Outcome};
 use crate::compaction::picker::CompactionPlan;
 use crate::config::WalRecovery;
@@ -68,9 +68,9 @@ impl Core {
             covers_seq: imm.last_sequence,
             ..Origin::default()
         };
-        let alone = !flush::overlaps(&imm.mem, &family.view().cell().acquire().version);
+        let below = self.what_is_below(family, &imm, &snapshots);
         let options = family.options();
-        let file = flush::flush(&self.context, options, &origin, &imm.mem, snapshots, alone)?;
+        let file = flush::flush(&self.context, options, &origin, &imm.mem, snapshots, below)?;
         let log_number = pipeline.log_needed_without(family.id(), id);
         let mut edit = FamilyEdit::new(family.id());
         edit.flushed_sequence = Some(imm.last_sequence);
@@ -93,6 +93,19 @@ impl Core {
         self.count_flush(family, imm.mem.len() as u64, file.as_deref(), clock::since(start));
         self.purge.retire(imm.mem);
         Ok(file)
+    }
+
+    /// Only flushes bring keys into the tables of a family, and there is one at a time:
+    /// what is said here holds until the flush is installed.
+    fn what_is_below(&self, family: &Family, imm: &Immutable, snapshots: &[u64]) -> Below {
+        if flush::overlaps(&imm.mem, &family.view().cell().acquire().version) {
+            return Below::Some;
+        }
+        // A table of which some entries have sequence numbers and others have not has
+        // no point index. And a table that was dropped without a successor is known
+        // to be obsolete by the manifest alone.
+        let seen = snapshots.first().is_some_and(|oldest| *oldest < imm.last_sequence);
+        if seen || self.purge.files_waiting() > 0 { Below::None } else { Below::Nothing }
     }
 
     fn count_flush(
@@ -123,16 +136,16 @@ impl Core {
     ) -> Result<()> {
         let (name, level, output_level) = (family.name(), plan.level, plan.output_level);
         let _span = span!("compaction", family = name, level = level, output_level = output_level);
-        let start = clock::now();
+        let (start, is_move) = (clock::now(), plan.is_move());
         self.context.events.tell(|| Event::CompactionBegin {
             family: name,
             level,
             output_level,
             tables: plan.files().count(),
-            bytes: plan.input_bytes(),
-            is_move: plan.trivial_move,
+            bytes: plan.files().map(|f| f.size).sum(),
+            is_move,
         });
-        let merged = if plan.trivial_move {
+        let merged = if is_move {
             self.move_and_install(family, plan)
         } else {
             self.merge(family, plan, version, start)
@@ -170,9 +183,9 @@ impl Core {
         let threads = self.options.max_subcompactions;
         let (options, name) = (family.options(), (family.id(), family.name()));
         let outcome = job::run(&self.context, options, name, plan, version, &snapshots, threads)?;
-        edit.added = outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))).collect();
+        edit.added.extend(outcome.outputs.iter().map(|f| (plan.output_level, Arc::clone(f))));
         if seeded::bug("delete-inputs-before-edit") {
-            for file in plan.files() {
+            for file in plan.merged() {
                 let path = crate::version::table_path(&self.context.dir, file.number);
                 let _ = self.context.env.remove(&path);
             }
@@ -183,7 +196,7 @@ impl Core {
             }
             return ignore_dropped(Err(error)).map(|()| None);
         }
-        self.unlink_live(plan.files());
+        self.unlink_live(plan.merged());
         self.count_compaction(family, plan.output_level, &outcome, clock::since(start));
         Ok(Some(outcome))
     }

@@ -49,6 +49,9 @@ struct State {
     super_versions: Vec<Arc<SuperVersion>>,
     mems: Vec<Arc<MemTable>>,
     files: Vec<PathBuf>,
+    /// Files that have been taken from there and still have their names: their turn
+    /// has not come, or they could not be removed.
+    taken: usize,
     /// While above 0, no file is unlinked: somebody needs the names.
     held: usize,
     shutdown: bool,
@@ -62,7 +65,11 @@ impl State {
     }
 
     fn take_files(&mut self) -> Vec<PathBuf> {
-        if self.held > 0 { Vec::new() } else { std::mem::take(&mut self.files) }
+        if self.held > 0 {
+            return Vec::new();
+        }
+        self.taken += self.files.len();
+        std::mem::take(&mut self.files)
     }
 }
 
@@ -190,10 +197,11 @@ impl Purge {
                 let mems = std::mem::take(&mut state.mems);
                 let files = state.take_files();
                 drop(state);
-                self.process(super_versions, mems, &files);
+                let removed = self.process(super_versions, mems, &files);
                 spare = self.pool.has_spare().then(|| clock::now() + SPARE_IDLE);
                 dead = dead_space::free_old();
                 state = self.state.lock();
+                state.taken -= removed;
             } else if state.shutdown {
                 if state.announced == 0 || nudges == 0 {
                     drop(state);
@@ -226,15 +234,18 @@ impl Purge {
         }
     }
 
+    /// Says how many of the files it has removed.
     fn process(
         &self,
         super_versions: Vec<Arc<SuperVersion>>,
         mems: Vec<Arc<MemTable>>,
         files: &[PathBuf],
-    ) {
+    ) -> usize {
         if seeded::bug("purge-forgets") {
-            return std::mem::forget((super_versions, mems));
+            std::mem::forget((super_versions, mems));
+            return 0;
         }
+        let mut count = 0;
         for file in files {
             if seeded::bug("purge-truncates") {
                 let _ = self.env.create(file, false);
@@ -244,6 +255,7 @@ impl Purge {
             // what comes later.
             let removed = catch_unwind(AssertUnwindSafe(|| self.env.remove_dead(file)));
             if matches!(removed, Ok(Ok(()))) {
+                count += 1;
                 self.tell_deleted(file);
             }
         }
@@ -262,6 +274,7 @@ impl Purge {
             }
             self.pool.give_back(mem);
         }
+        count
     }
 
     fn tell_deleted(&self, file: &Path) {
@@ -271,9 +284,10 @@ impl Purge {
         }
     }
 
-    /// Files that wait for being unlinked.
+    /// Files that are to be unlinked and still have their names.
     pub(crate) fn files_waiting(&self) -> usize {
-        self.state.lock().files.len()
+        let state = self.state.lock();
+        state.files.len() + state.taken
     }
 }
 

@@ -1,11 +1,12 @@
 //! Closing, and what else needs a look behind the handles.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::env::{Call, FaultEnv, SimEnv};
+use crate::env::{Call, Env, FaultEnv, SimEnv};
 use crate::util::clock;
 use crate::version::multi_get::slow_down;
 use crate::{ColumnFamilyOptions, Compression, Db, Error, Options, ReadMode, WriteOptions};
@@ -245,6 +246,78 @@ fn a_compaction_reclaims_what_a_snapshot_kept_above_the_last_level() {
     let left = levels();
     assert_eq!(left.iter().fold((0, 0), |sum, l| (sum.0 + l.0, sum.1 + l.1)), (40, 0), "{left:?}");
     assert_eq!(db.iter().count(), 40);
+}
+
+/// Largest sequence number and entries of each table.
+fn sequences(db: &Db) -> Vec<(u64, u64)> {
+    let tables = db.live_tables().into_iter();
+    tables.map(|table| (table.properties.largest_seq, table.properties.entries)).collect()
+}
+
+#[test]
+fn a_table_that_lies_on_nothing_is_made_as_one_of_the_bottom() {
+    let (_, env) = open();
+    let family = ColumnFamilyOptions::default().level0_file_trigger(100);
+    let db = Db::open("/level0", &options(&env).default_column_family(family)).unwrap();
+    let load = |from: u32| {
+        (from..from + 10).for_each(|n| db.put(n.to_be_bytes(), "old").unwrap());
+        db.flush().unwrap();
+    };
+    load(0);
+    db.delete(15_u32.to_be_bytes()).unwrap();
+    load(10);
+    db.delete(15_u32.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    // The last one lies on the one before.
+    assert_eq!(sequences(&db), [(22, 1), (0, 10), (0, 10)]);
+    let snapshot = db.snapshot();
+    load(20);
+    assert_eq!(sequences(&db)[0], (32, 10), "a snapshot is older than it");
+    assert_eq!((snapshot.iter().count(), db.iter().count()), (19, 29));
+    drop(snapshot);
+    let newer = |from: u32| {
+        (from..from + 10).for_each(|n| db.put(n.to_be_bytes(), "new").unwrap());
+        let snapshot = db.snapshot();
+        db.flush().unwrap();
+        snapshot
+    };
+    // This one sees all of it.
+    let snapshot = newer(40);
+    assert_eq!(sequences(&db).iter().filter(|(largest, _)| *largest == 0).count(), 3);
+    (40..50_u32).for_each(|n| db.delete(n.to_be_bytes()).unwrap());
+    db.flush().unwrap();
+    assert_eq!((snapshot.iter().count(), db.iter().count()), (39, 29));
+}
+
+/// Only the manifest says that a table is obsolete that nothing came of.
+#[test]
+fn a_table_on_a_dead_one_keeps_its_sequences_for_a_repair() {
+    for held in [false, true] {
+        let (db, env) = open();
+        let core = db.core();
+        let hold = held.then(|| core.purge.hold_files());
+        db.put("key", "old").unwrap();
+        db.flush().unwrap();
+        db.delete("key").unwrap();
+        db.compact_range::<&str>(..).unwrap();
+        assert_eq!(sequences(&db), []);
+        while !held && core.purge.files_waiting() > 0 {
+            thread::yield_now();
+        }
+        db.put("key", "new").unwrap();
+        db.flush().unwrap();
+        assert_eq!(sequences(&db), [(if held { 3 } else { 0 }, 1)]);
+        let killed = env.inner().snapshot_live();
+        for name in killed.list("/db".as_ref()).unwrap() {
+            if name.starts_with("MANIFEST") || name == "CURRENT" {
+                killed.remove(&Path::new("/db").join(name)).unwrap();
+            }
+        }
+        let env = FaultEnv::new(killed);
+        Db::repair("/db", &options(&env)).unwrap();
+        assert_eq!(reopen(&env).get("key").unwrap().as_deref(), Some(&b"new"[..]));
+        drop(hold);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Repair;
 use super::tables::Judged;
-use crate::compaction::flush;
+use crate::compaction::flush::{self, Below};
 use crate::error::{Error, Result};
 use crate::memtable::{Filling, MemTable};
 use crate::sstable::Origin;
@@ -197,7 +197,7 @@ impl Repair {
     fn write(&mut self, family: u32, mem: &Arc<MemTable>, found: &mut FromLogs) -> Result<()> {
         let (options, family_name) = (self.family_options(family), self.family_name(family));
         let origin = Origin { family, family_name, ..Origin::default() };
-        let file = flush::flush(&self.context, &options, &origin, mem, Vec::new(), false)?;
+        let file = flush::flush(&self.context, &options, &origin, mem, Vec::new(), Below::Some)?;
         self.report.tables_written += file.iter().len() as u64;
         found.tables.entry(family).or_default().extend(file);
         Ok(())

@@ -81,19 +81,32 @@ fn numbers(files: &[Arc<FileMeta>]) -> String {
 }
 
 fn describe(plan: &CompactionPlan) -> String {
-    let mut out = format!("L{}[{}]", plan.level, numbers(&plan.inputs[0]));
-    let below = (plan.output_level, plan.inputs[1].clone());
-    for (level, files) in plan.between.iter().chain([&below]) {
-        out += &format!(" + L{level}[{}]", numbers(files));
+    let CompactionPlan { level, output_level, inputs, moved, .. } = plan;
+    let mut files: BTreeMap<usize, Vec<Arc<FileMeta>>> = plan.between.iter().cloned().collect();
+    let [first, last] = inputs.clone();
+    files.insert(*output_level, last);
+    files.entry(*level).or_default().extend(first);
+    for (level, file) in moved {
+        files.entry(*level).or_default().push(Arc::clone(file));
     }
-    let bottommost = plan.grandparents.is_empty();
-    if !bottommost {
+    let of_level =
+        |(level, files): (usize, Vec<Arc<FileMeta>>)| format!("L{level}[{}]", numbers(&files));
+    let mut out = files.into_iter().map(of_level).collect::<Vec<_>>().join(" + ");
+    let moves = |number: u64| moved.iter().any(|(_, file)| file.number == number);
+    let (moving, staying): (Vec<_>, Vec<_>) =
+        plan.apart.iter().cloned().partition(|file| moves(file.number));
+    if !plan.grandparents.is_empty() {
         out += &format!(" over [{}]", numbers(&plan.grandparents));
     }
-    for (yes, word) in [(plan.trivial_move, " move"), (bottommost, " bottom")] {
-        out += if yes { word } else { "" };
+    if plan.is_move() {
+        out += " move";
+    } else if !moving.is_empty() {
+        out += &format!(" move [{}]", numbers(&moving));
     }
-    out
+    if !staying.is_empty() {
+        out += &format!(" beside [{}]", numbers(&staying));
+    }
+    out + if plan.grandparents.is_empty() { " bottom" } else { "" }
 }
 
 fn picked(options: &ColumnFamilyOptions, text: &str, pointer: &str) -> String {
@@ -272,7 +285,8 @@ fn a_range_is_compacted_through_all_its_levels() {
     let version = tree(text);
     let pick_beside = |running: &str, levels, lower: &str, upper: &str| {
         let (lower, upper) = (Some(lower.as_bytes()), Some(upper.as_bytes()));
-        match pick_range(&version, &options(), &self::running(running), levels, lower, upper) {
+        let (running, settled) = (self::running(running), |_: &FileMeta| false);
+        match pick_range(&version, &options(), &running, levels, lower, upper, &settled) {
             RangePick::Nothing => "nothing".into(),
             RangePick::Busy => "busy".into(),
             RangePick::Plan(plan) => describe(&plan),
@@ -288,13 +302,13 @@ fn a_range_is_compacted_through_all_its_levels() {
     assert_eq!(pick(1..=6, "d", "d"), "nothing", "only the last level has some");
     assert_eq!(pick(5..=6, "n", "n"), "L5[6] + L6[8] bottom");
     assert_eq!(pick(5..=6, "l", "n"), "busy");
-    assert_eq!(pick(6..=6, "a", "z"), "L6[7,8,12] + L6[] bottom");
+    assert_eq!(pick(6..=6, "a", "z"), "L6[7,8,12] bottom");
     assert_eq!(pick(3..=4, "a", "f"), "nothing");
     // What others write into a level on the way would be newer than what is read.
     assert_eq!(pick_beside("running L6 f-f", 0..=6, "d", "d"), "busy");
     assert_eq!(pick_beside("running L5 c-c", 0..=6, "d", "d"), "busy");
     assert_eq!(pick_beside("running L5 n-n", 0..=6, "d", "d"), pick(0..=6, "d", "d"));
-    let all = |levels| pick_range(&version, &options(), &[], levels, None, None);
+    let all = |levels| pick_range(&version, &options(), &[], levels, None, None, &|_| false);
     assert!(matches!(all(0..=6), RangePick::Busy));
     assert!(matches!(all(6..=6), RangePick::Plan(_)));
 }
@@ -304,13 +318,61 @@ fn a_plan_that_skips_levels_takes_in_no_file_that_lies_on_them() {
     let version = tree("L4 1:a-c:9 2:e-g:9\n L5 3:f-f:9\n L6 4:b-h:9");
     let pick = |upper: &str| {
         let upper = Some(upper.as_bytes());
-        match pick_range(&version, &options(), &[], 0..=6, Some(b"a"), upper) {
+        match pick_range(&version, &options(), &[], 0..=6, Some(b"a"), upper, &|_| false) {
             RangePick::Plan(plan) => describe(&plan),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(pick("c"), "L4[1] + L6[4] bottom");
     assert_eq!(pick("e"), "L4[1,2] + L5[3] + L6[4] bottom");
+}
+
+#[test]
+fn a_range_is_compacted_without_reading_what_is_settled_and_lies_alone() {
+    let pick = |text: &str, levels, unsettled: &[u64]| {
+        let version = tree(text);
+        let is_settled = |file: &FileMeta| !unsettled.contains(&file.number);
+        match pick_range(&version, &options(), &[], levels, None, None, &is_settled) {
+            RangePick::Nothing => "nothing".into(),
+            RangePick::Busy => "busy".into(),
+            RangePick::Plan(plan) => {
+                let edit = plan.edit(0);
+                let added: Vec<_> =
+                    edit.added.iter().map(|(level, f)| (*level, f.number)).collect();
+                let moved: Vec<_> =
+                    plan.moved.iter().map(|(_, f)| (plan.output_level, f.number)).collect();
+                assert_eq!(added, moved);
+                assert_eq!(edit.deleted.len(), plan.files().count());
+                assert!(plan.apart.is_sorted_by(|a, b| a.largest < b.smallest));
+                describe(&plan)
+            }
+        }
+    };
+    // What was loaded in order lies in all levels, each file alone.
+    let ordered = "L0 9:s-t:9 8:q-r:9
+                   L5 6:i-j:9 7:o-p:9
+                   L6 1:a-b:9 2:c-d:9 5:k-l:9 4:m-n:9";
+    assert_eq!(pick(ordered, 0..=6, &[]), "L0[8,9] + L5[6,7] + L6[] move beside [4,5] bottom");
+    // 8 has versions, tombstones or another codec, 5 too.
+    assert_eq!(
+        pick(ordered, 0..=6, &[8, 5]),
+        "L0[8,9] + L5[6,7] + L6[5] move [6,7,9] beside [4] bottom"
+    );
+    // 9 lies on 6 and on 7, and between the three, which are merged, 4 stays.
+    let text = "L0 9:j-o:9 8:q-r:9
+                L5 6:i-j:9 7:o-p:9
+                L6 1:a-b:9 2:s-t:9";
+    assert_eq!(pick(text, 0..=6, &[]), "L0[8,9] + L5[6,7] + L6[] move [8] bottom");
+    // One on all others.
+    let text = "L0 9:a-z:9\n L5 6:i-j:9 7:o-p:9\n L6 1:a-b:9 2:s-t:9";
+    assert_eq!(pick(text, 0..=6, &[]), "L0[9] + L5[6,7] + L6[1,2] bottom");
+    // Scraps are merged, though they lie alone; below they stay.
+    let text = "L0 9:c-d:0 8:g-h:0 7:i-j:9\n L6 1:e-f:0 2:x-z:9";
+    assert_eq!(pick(text, 0..=6, &[]), "L0[7,8,9] + L6[] move [7] beside [1] bottom");
+    // Of the last level, only those that have something to shed.
+    let last = "L6 1:a-b:9 2:c-d:0 5:k-l:9 4:m-n:9";
+    assert_eq!(pick(last, 6..=6, &[]), "nothing");
+    assert_eq!(pick(last, 6..=6, &[1, 5]), "L6[1,5] beside [2,4] bottom");
 }
 
 #[test]
@@ -322,11 +384,12 @@ fn a_plan_knows_its_edit_and_its_range() {
     plan.mark(false);
     let edit = plan.edit(3);
     assert_eq!((edit.family, &edit.deleted[..]), (3, &[(5, 1)][..]));
-    assert!(edit.added[0].0 == 6 && Arc::ptr_eq(&edit.added[0].1, &plan.inputs[0][0]));
+    assert!(edit.added[0].0 == 6 && edit.added[0].1.number == 1);
     assert_eq!(edit.compaction_pointers, [(5, b"c".as_slice().into())]);
     let range = InFlight { output_level: 6, lower: (*b"b").into(), upper: (*b"c").into() };
     assert_eq!(plan.in_flight(), range);
-    assert_eq!(plan.input_bytes(), 160 * MIB);
+    assert!(plan.is_move());
+    assert_eq!(plan.input_bytes(), 0);
 }
 
 /// A tree whose files have contents: sequence numbers by key.
@@ -370,14 +433,18 @@ impl Model {
     /// Merges a plan as a job would.
     fn run(&mut self, plan: &CompactionPlan, file_entries: usize) {
         let mut edit = plan.edit(0);
-        if !plan.trivial_move {
-            let mut merged: BTreeMap<u32, u64> = BTreeMap::new();
-            for (key, sequence) in plan.files().flat_map(|f| &self.contents[&f.number]) {
-                let newest = merged.entry(*key).or_insert(0);
-                *newest = (*newest).max(*sequence);
-            }
-            let merged: Vec<(u32, u64)> = merged.into_iter().collect();
-            for chunk in merged.chunks(file_entries) {
+        let mut merged: BTreeMap<u32, u64> = BTreeMap::new();
+        for (key, sequence) in plan.merged().flat_map(|f| &self.contents[&f.number]) {
+            let newest = merged.entry(*key).or_insert(0);
+            *newest = (*newest).max(*sequence);
+        }
+        let merged: Vec<(u32, u64)> = merged.into_iter().collect();
+        let after = |key: u32| {
+            let key = format!("{key:05}");
+            plan.apart.iter().filter(|f| *f.smallest.user_key < *key.as_bytes()).count()
+        };
+        for between in merged.chunk_by(|a, b| after(a.0) == after(b.0)) {
+            for chunk in between.chunks(file_entries) {
                 let file = self.output(chunk.iter().copied().collect());
                 edit.added.push((plan.output_level, file));
             }
@@ -410,6 +477,7 @@ proptest! {
             (0u32..600, 1u32..20, prop::collection::vec(0u32..20, 1..30)), 1..80),
         order in prop::collection::vec(0usize..4, 64),
         ranges in prop::collection::vec((0u32..900, 0u32..300), 64),
+        settled in 1u64..5,
         multiplier in 2u32..5,
     ) {
         let options = options().level_base_bytes(8 * MIB).target_file_bytes(2 * MIB);
@@ -434,8 +502,10 @@ proptest! {
                     let (low, high) = (Some(low.as_bytes()), Some(high.as_bytes()));
                     let deepest = model.version.occupied_levels().max().filter(|l| *l > 0);
                     let levels = 0..=deepest.unwrap_or(LAST);
+                    let is_settled = |file: &FileMeta| !file.number.is_multiple_of(settled);
+                    let version = &model.version;
                     let picked =
-                        pick_range(&model.version, &options, &in_flight, levels, low, high);
+                        pick_range(version, &options, &in_flight, levels, low, high, &is_settled);
                     if let RangePick::Plan(by_hand) = picked {
                         plan = Some(*by_hand);
                     }

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Logged, Replayed, Target};
-use crate::compaction::flush::Flush;
+use crate::compaction::flush::{Below, Flush};
 use crate::compaction::output::TableContext;
 use crate::error::{Error, Result};
 use crate::memtable::MemTable;
@@ -115,7 +115,7 @@ impl<'l> Gathered<'l> {
         family: &Replayed<'_>,
     ) -> Result<Option<Arc<FileMeta>>> {
         let order = self.sorted().map_err(|e| no_memory(context, e))?;
-        let mut flush = Flush::new(context, family.options, &family.origin, vec![], false);
+        let mut flush = Flush::new(context, family.options, &family.origin, vec![], Below::Some);
         for (i, (_, at)) in order.iter().enumerate() {
             if let Some((_, at)) = order.get(i + 2 * AHEAD) {
                 prefetch(&self.writes[*at]);
