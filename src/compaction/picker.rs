@@ -136,51 +136,64 @@ impl CompactionPlan {
     }
 
     /// Takes out what need not be read: files with no key between the first and the
-    /// last one of another that `is_settled` says have nothing to shed. Those of
-    /// the output level stay; others are moved there if they have `move_bytes_min`.
-    fn spare(&mut self, is_settled: &dyn Fn(&FileMeta) -> bool, move_bytes_min: u64) {
-        let lone = lone(self.merged());
-        let (moved, apart, output_level) = (&mut self.moved, &mut self.apart, self.output_level);
-        let mut take = |level: usize, files: &mut Vec<Arc<FileMeta>>| {
-            let stays = level == output_level;
-            let spared = |file: &mut Arc<FileMeta>| {
-                lone.contains(&file.number)
-                    && (stays || file.size >= move_bytes_min)
-                    && is_settled(file)
-            };
-            for file in files.extract_if(.., spared) {
-                apart.push(Arc::clone(&file));
-                if !stays {
-                    moved.push((level, file));
-                }
-            }
+    /// last one of another that `is_settled` (asked with their level) says have
+    /// nothing to shed. Those of the output level stay; others are moved there.
+    ///
+    /// Scraps, files of less than `scrap_bytes`, are merged: alone if they lie in an
+    /// upper level, and in the output level with their neighbours, if one of those
+    /// is merged or a scrap.
+    fn spare(&mut self, is_settled: &dyn Fn(usize, &FileMeta) -> bool, scrap_bytes: u64) {
+        let of_level = |(level, files): (usize, &[Arc<FileMeta>])| {
+            files.iter().map(|file| (level, Arc::clone(file))).collect::<Vec<_>>()
         };
-        let [first, last] = &mut self.inputs;
-        take(self.level, first);
-        self.between.iter_mut().for_each(|(level, files)| take(*level, files));
-        take(output_level, last);
+        let [first, last] = &self.inputs;
+        let between = self.between.iter().map(|(level, files)| (*level, &files[..]));
+        let levels = [(self.level, &first[..]), (self.output_level, last)].into_iter();
+        let mut files: Vec<_> = levels.chain(between).flat_map(of_level).collect();
+        files.sort_by(|(_, a), (_, b)| a.smallest.user_key.cmp(&b.smallest.user_key));
+        let is_lone = lone(files.iter().map(|(_, file)| &**file));
+        let is_scrap = |at: usize| files[at].1.size < scrap_bytes;
+        let may_be_spared: Vec<bool> = (0..files.len())
+            .map(|at| {
+                let (level, file) = &files[at];
+                let stays = *level == self.output_level;
+                is_lone[at] && (stays || !is_scrap(at)) && is_settled(*level, file)
+            })
+            .collect();
+        let merges_with =
+            |at: usize| files.get(at).is_some() && (!may_be_spared[at] || is_scrap(at));
+        let mut spared = HashSet::new();
+        for (at, (level, file)) in files.iter().enumerate() {
+            let has_company = merges_with(at + 1) || at.checked_sub(1).is_some_and(merges_with);
+            if !may_be_spared[at] || is_scrap(at) && has_company {
+                continue;
+            }
+            spared.insert(file.number);
+            self.apart.push(Arc::clone(file));
+            if *level != self.output_level {
+                self.moved.push((*level, Arc::clone(file)));
+            }
+        }
+        let is_merged = |file: &Arc<FileMeta>| !spared.contains(&file.number);
+        self.inputs.iter_mut().for_each(|files| files.retain(is_merged));
+        self.between.iter_mut().for_each(|(_, files)| files.retain(is_merged));
         self.between.retain(|(_, files)| !files.is_empty());
-        apart.sort_by(|a, b| a.smallest.cmp(&b.smallest));
     }
 }
 
-/// The numbers of the files that share no part of their key range with another.
-fn lone<'a>(files: impl Iterator<Item = &'a Arc<FileMeta>>) -> HashSet<u64> {
-    let mut files: Vec<&FileMeta> = files.map(|file| &**file).collect();
-    files.sort_by(|a, b| a.smallest.user_key.cmp(&b.smallest.user_key));
-    let mut lone = HashSet::new();
+/// Of files in the order of their smallest keys, which of them share no part of
+/// their key range with another.
+fn lone<'a>(files: impl Iterator<Item = &'a FileMeta> + Clone) -> Vec<bool> {
+    let next = files.clone().skip(1).map(|next| Some(&*next.smallest.user_key)).chain([None]);
     let mut reached: Option<&[u8]> = None;
-    for (i, file) in files.iter().enumerate() {
+    let is_lone = |(file, next): (&'a FileMeta, Option<&[u8]>)| {
         let (smallest, largest) = (&*file.smallest.user_key, &*file.largest.user_key);
-        let next = files.get(i + 1).map(|next| &*next.smallest.user_key);
-        if reached.is_none_or(|reached| reached < smallest)
-            && next.is_none_or(|next| largest < next)
-        {
-            lone.insert(file.number);
-        }
+        let alone = reached.is_none_or(|reached| reached < smallest)
+            && next.is_none_or(|next| largest < next);
         reached = reached.max(Some(largest));
-    }
-    lone
+        alone
+    };
+    files.zip(next).map(is_lone).collect()
 }
 
 /// The most urgent compaction that can run beside those in flight. `pointers`
@@ -209,7 +222,7 @@ pub(crate) fn pick(
 /// What [`pick_range`] found.
 #[derive(Debug)]
 pub(crate) enum RangePick {
-    /// The level has no file in the range.
+    /// There is no file in the range, or none that is worth it.
     Nothing,
     /// Some of the files are being compacted; ask again when that is over.
     Busy,
@@ -218,12 +231,12 @@ pub(crate) enum RangePick {
 
 /// A compaction of all files of `levels` with keys between the bounds (both
 /// included; `None` is unbounded) into the last of these levels. If that is the
-/// only one, its files are rewritten in place; else it is nothing that it alone
+/// only one, those that are not settled are rewritten in place; else it is nothing that it alone
 /// has some. L0 cannot be rewritten, and L0 goes to the deepest level that has
 /// files, or below: further up, the base would not be where it is.
 ///
-/// `is_settled`: a merge would make nothing of the file but a copy. Such files are
-/// left as they are where nothing lies on them, nor they on anything.
+/// `is_settled`, of a file and its level: it is worth no merge for its own sake. Such
+/// files are left as they are where nothing lies on them, nor they on anything.
 pub(crate) fn pick_range(
     version: &Version,
     options: &ColumnFamilyOptions,
@@ -231,7 +244,7 @@ pub(crate) fn pick_range(
     levels: RangeInclusive<usize>,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
-    is_settled: &dyn Fn(&FileMeta) -> bool,
+    is_settled: &dyn Fn(usize, &FileMeta) -> bool,
 ) -> RangePick {
     let picker = Picker { version, options, in_flight };
     let (first, output_level) = levels.into_inner();
@@ -264,7 +277,7 @@ pub(crate) fn pick_range(
     let Some(mut plan) = picker.plan(level, output_level, files, between, Reason::Manual) else {
         return RangePick::Busy;
     };
-    plan.spare(is_settled, picker.move_bytes_min());
+    plan.spare(is_settled, picker.scrap_bytes());
     if plan.files().next().is_none() { RangePick::Nothing } else { RangePick::Plan(Box::new(plan)) }
 }
 
@@ -433,7 +446,7 @@ impl Picker<'_> {
     }
 
     /// Files of L0 that are smaller are merged even if they could be moved.
-    fn move_bytes_min(&self) -> u64 {
+    fn scrap_bytes(&self) -> u64 {
         self.options.target_file_bytes / MOVE_SIZE_RATIO_MAX
     }
 
@@ -468,7 +481,7 @@ impl Picker<'_> {
         sorted.sort_by(|a, b| a.smallest.cmp(&b.smallest));
         let disjoint = sorted.windows(2).all(|w| w[0].largest.user_key < w[1].smallest.user_key);
         let mean = bytes(files) / files.len().max(1) as u64;
-        disjoint && mean >= self.move_bytes_min()
+        disjoint && mean >= self.scrap_bytes()
     }
 }
 

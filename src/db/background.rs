@@ -19,6 +19,7 @@ use crate::db::Core;
 use crate::db::column_family::Family;
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::types::key::SEQUENCE_MAX;
 use crate::util::priority;
 use crate::version::{FileMeta, Version};
 
@@ -408,19 +409,26 @@ impl Core {
             let occupied = family.view().version().occupied_levels().max();
             occupied.filter(|level| *level > 0).unwrap_or(LAST)
         };
-        let is_settled = |level: usize, file: &FileMeta| {
+        let is_settled = |to: usize, file: &FileMeta| {
             let properties = file.table().properties();
             let is_stale = properties.has_versions || properties.has_deletes();
-            !is_stale && properties.compression == family.options().compression[level]
+            !is_stale && properties.compression == family.options().compression[to]
         };
-        let (first_new, level) = (self.context.next_file(), bottom());
-        self.compact_through(family, 0..=level, lower, upper, &|file| is_settled(level, file))?;
+        let (first_new, to) = (self.context.next_file(), bottom());
+        // What a merge would free of sequence numbers, it does on the way down. (Of
+        // tables that a flush made, most have none: see `what_is_below`.)
+        let oldest = self.snapshots.sequences().first().copied().unwrap_or(SEQUENCE_MAX);
+        let is_bare = |file: &FileMeta| file.largest_seq == 0 || file.largest_seq > oldest;
+        let may_stay =
+            |level: usize, file: &FileMeta| is_settled(to, file) && (level == to || is_bare(file));
+        self.compact_through(family, 0..=to, lower, upper, &may_stay)?;
         // Versions and tombstones that a snapshot kept at the bottom go only
         // when the bottom itself is rewritten, which was not done just now; nor does
         // another codec come into use there before.
-        let level = bottom();
-        let is_done = |file: &FileMeta| file.number >= first_new || is_settled(level, file);
-        self.compact_through(family, level..=level, lower, upper, &is_done)
+        let is_done =
+            |level: usize, file: &FileMeta| file.number >= first_new || is_settled(level, file);
+        let bottom = bottom();
+        self.compact_through(family, bottom..=bottom, lower, upper, &is_done)
     }
 
     /// Compacts the files of some levels in a range into the last of these, once
@@ -431,7 +439,7 @@ impl Core {
         levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
-        is_settled: &dyn Fn(&FileMeta) -> bool,
+        is_settled: &dyn Fn(usize, &FileMeta) -> bool,
     ) -> Result<()> {
         loop {
             self.context.check_cancelled()?;
@@ -458,7 +466,7 @@ impl Core {
         levels: RangeInclusive<usize>,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
-        is_settled: &dyn Fn(&FileMeta) -> bool,
+        is_settled: &dyn Fn(usize, &FileMeta) -> bool,
     ) -> Option<Option<(CompactionPlan, Arc<Version>)>> {
         let versions = self.versions.lock();
         let state = versions.family(family.id())?;

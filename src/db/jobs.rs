@@ -105,7 +105,7 @@ impl Core {
         // no point index. And a table that was dropped without a successor is known
         // to be obsolete by the manifest alone.
         let seen = snapshots.first().is_some_and(|oldest| *oldest < imm.last_sequence);
-        if seen || self.purge.files_waiting() > 0 { Below::None } else { Below::Nothing }
+        if seen || self.purge.has_dead_tables() { Below::None } else { Below::Nothing }
     }
 
     fn count_flush(
@@ -190,6 +190,7 @@ impl Core {
                 let _ = self.context.env.remove(&path);
             }
         }
+        let _doomed = self.purge.doom_tables(plan.merged().count());
         if let Err(error) = self.install(family, edit, None) {
             if matches!(error, Error::InvalidArgument(_)) {
                 self.unlink(outcome.outputs.iter().map(|f| f.number));

@@ -52,6 +52,8 @@ struct State {
     /// Files that have been taken from there and still have their names: their turn
     /// has not come, or they could not be removed.
     taken: usize,
+    /// Tables among both, and those that are about to be given up.
+    tables: usize,
     /// While above 0, no file is unlinked: somebody needs the names.
     held: usize,
     shutdown: bool,
@@ -94,6 +96,17 @@ impl Drop for FilesHeld {
     fn drop(&mut self) {
         self.0.state.lock().held -= 1;
         self.0.changed.notify_all();
+    }
+}
+
+/// So many tables are about to be given up; those that are wait for themselves when
+/// this ends.
+#[derive(Debug)]
+pub(crate) struct TablesDoomed(Arc<Purge>, usize);
+
+impl Drop for TablesDoomed {
+    fn drop(&mut self) {
+        self.0.state.lock().tables -= self.1;
     }
 }
 
@@ -167,8 +180,19 @@ impl PurgeThread {
 impl Purge {
     /// Unlinks files that the manifest no longer names.
     pub(crate) fn unlink(&self, files: impl IntoIterator<Item = PathBuf>) {
-        self.state.lock().files.extend(files);
+        let mut state = self.state.lock();
+        let first = state.files.len();
+        state.files.extend(files);
+        state.tables += tables_of(&state.files[first..]);
+        drop(state);
         self.changed.notify_all();
+    }
+
+    /// Counts tables as dead, before the edit that takes them out and until they
+    /// are queued: nobody sees them gone and not counted.
+    pub(crate) fn doom_tables(self: &Arc<Self>, count: usize) -> TablesDoomed {
+        self.state.lock().tables += count;
+        TablesDoomed(Arc::clone(self), count)
     }
 
     /// Keeps the names of files that are not queued yet.
@@ -197,11 +221,12 @@ impl Purge {
                 let mems = std::mem::take(&mut state.mems);
                 let files = state.take_files();
                 drop(state);
-                let removed = self.process(super_versions, mems, &files);
+                let gone = self.process(super_versions, mems, files);
                 spare = self.pool.has_spare().then(|| clock::now() + SPARE_IDLE);
                 dead = dead_space::free_old();
                 state = self.state.lock();
-                state.taken -= removed;
+                state.taken -= gone.len();
+                state.tables -= tables_of(&gone);
             } else if state.shutdown {
                 if state.announced == 0 || nudges == 0 {
                     drop(state);
@@ -234,19 +259,18 @@ impl Purge {
         }
     }
 
-    /// Says how many of the files it has removed.
+    /// Returns those of the files that are gone.
     fn process(
         &self,
         super_versions: Vec<Arc<SuperVersion>>,
         mems: Vec<Arc<MemTable>>,
-        files: &[PathBuf],
-    ) -> usize {
+        mut files: Vec<PathBuf>,
+    ) -> Vec<PathBuf> {
         if seeded::bug("purge-forgets") {
             std::mem::forget((super_versions, mems));
-            return 0;
+            return vec![];
         }
-        let mut count = 0;
-        for file in files {
+        files.retain(|file| {
             if seeded::bug("purge-truncates") {
                 let _ = self.env.create(file, false);
             }
@@ -254,11 +278,14 @@ impl Purge {
             // (of a file system that is not ours) ends the thread: nobody else frees
             // what comes later.
             let removed = catch_unwind(AssertUnwindSafe(|| self.env.remove_dead(file)));
-            if matches!(removed, Ok(Ok(()))) {
-                count += 1;
-                self.tell_deleted(file);
+            match removed {
+                Ok(Ok(())) => self.tell_deleted(file),
+                // Somebody else was faster.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => return false,
             }
-        }
+            true
+        });
         // Only readers hold others: nobody can begin to.
         let held = super_versions.iter().filter(|sv| Arc::strong_count(sv) > 1);
         held.for_each(|super_version| self.pinned.view(super_version));
@@ -274,12 +301,11 @@ impl Purge {
             }
             self.pool.give_back(mem);
         }
-        count
+        files
     }
 
     fn tell_deleted(&self, file: &Path) {
-        let name = file.file_name().and_then(|name| name.to_str());
-        if let Some(FileKind::Table(number)) = name.and_then(filename::parse_file_name) {
+        if let Some(number) = table_number(file) {
             self.events.tell(|| Event::TableDeleted { number, path: file });
         }
     }
@@ -289,6 +315,23 @@ impl Purge {
         let state = self.state.lock();
         state.files.len() + state.taken
     }
+
+    /// Whether there may be tables that no durable manifest names, or soon none will.
+    pub(crate) fn has_dead_tables(&self) -> bool {
+        self.state.lock().tables > 0
+    }
+}
+
+fn table_number(file: &Path) -> Option<u64> {
+    let name = file.file_name()?.to_str()?;
+    match filename::parse_file_name(name)? {
+        FileKind::Table(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn tables_of(files: &[PathBuf]) -> usize {
+    files.iter().filter(|file| table_number(file).is_some()).count()
 }
 
 #[cfg(test)]

@@ -321,6 +321,55 @@ fn a_table_on_a_dead_one_keeps_its_sequences_for_a_repair() {
 }
 
 #[test]
+fn tables_count_as_dead_before_anybody_sees_them_gone() {
+    let (db, env) = open();
+    let core = db.core();
+    for _ in 0..2 {
+        db.put("key", "value").unwrap();
+        db.flush().unwrap();
+    }
+    while core.purge.files_waiting() > 0 {
+        thread::yield_now();
+    }
+    assert!(!core.purge.has_dead_tables());
+    let (come, has_come) = mpsc::channel();
+    let (go, go_on) = mpsc::channel::<()>();
+    env.before(Call::Sync, "MANIFEST", 1, move || {
+        let _ = come.send(());
+        let _ = go_on.recv();
+    });
+    let clone = db.clone();
+    let compaction = thread::spawn(move || clone.compact_range::<&[u8]>(..));
+    has_come.recv().unwrap();
+    assert!(core.purge.has_dead_tables(), "the edit is not there yet");
+    go.send(()).unwrap();
+    compaction.join().unwrap().unwrap();
+    while core.purge.has_dead_tables() {
+        thread::yield_now();
+    }
+    assert_eq!(core.purge.files_waiting(), 0);
+}
+
+#[test]
+fn what_a_replay_made_loses_its_sequences_in_a_manual_compaction() {
+    let (db, env) = open();
+    (0..100_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
+    let killed = FaultEnv::new(env.inner().snapshot_live());
+    let db = reopen(&killed);
+    assert_eq!(sequences(&db), [(100, 100)]);
+    // The old manifest and log are gone, and nothing waits for a removal.
+    while db.stats().files_to_delete > 0 {
+        thread::yield_now();
+    }
+    (100..200_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
+    db.flush().unwrap();
+    assert_eq!(sequences(&db), [(100, 100), (0, 100)]);
+    db.compact_range::<&str>(..).unwrap();
+    assert!(sequences(&db).iter().all(|(largest, _)| *largest == 0));
+    assert_eq!(db.iter().count(), 200);
+}
+
+#[test]
 fn a_manual_compaction_brings_a_new_codec_to_the_last_level() {
     let (_, env) = open();
     let open = |codec| Db::open("/codecs", &options(&env).compression(codec)).unwrap();

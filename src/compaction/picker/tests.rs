@@ -285,7 +285,7 @@ fn a_range_is_compacted_through_all_its_levels() {
     let version = tree(text);
     let pick_beside = |running: &str, levels, lower: &str, upper: &str| {
         let (lower, upper) = (Some(lower.as_bytes()), Some(upper.as_bytes()));
-        let (running, settled) = (self::running(running), |_: &FileMeta| false);
+        let (running, settled) = (self::running(running), |_: usize, _: &FileMeta| false);
         match pick_range(&version, &options(), &running, levels, lower, upper, &settled) {
             RangePick::Nothing => "nothing".into(),
             RangePick::Busy => "busy".into(),
@@ -308,7 +308,7 @@ fn a_range_is_compacted_through_all_its_levels() {
     assert_eq!(pick_beside("running L6 f-f", 0..=6, "d", "d"), "busy");
     assert_eq!(pick_beside("running L5 c-c", 0..=6, "d", "d"), "busy");
     assert_eq!(pick_beside("running L5 n-n", 0..=6, "d", "d"), pick(0..=6, "d", "d"));
-    let all = |levels| pick_range(&version, &options(), &[], levels, None, None, &|_| false);
+    let all = |levels| pick_range(&version, &options(), &[], levels, None, None, &|_, _| false);
     assert!(matches!(all(0..=6), RangePick::Busy));
     assert!(matches!(all(6..=6), RangePick::Plan(_)));
 }
@@ -318,7 +318,7 @@ fn a_plan_that_skips_levels_takes_in_no_file_that_lies_on_them() {
     let version = tree("L4 1:a-c:9 2:e-g:9\n L5 3:f-f:9\n L6 4:b-h:9");
     let pick = |upper: &str| {
         let upper = Some(upper.as_bytes());
-        match pick_range(&version, &options(), &[], 0..=6, Some(b"a"), upper, &|_| false) {
+        match pick_range(&version, &options(), &[], 0..=6, Some(b"a"), upper, &|_, _| false) {
             RangePick::Plan(plan) => describe(&plan),
             other => panic!("{other:?}"),
         }
@@ -331,7 +331,7 @@ fn a_plan_that_skips_levels_takes_in_no_file_that_lies_on_them() {
 fn a_range_is_compacted_without_reading_what_is_settled_and_lies_alone() {
     let pick = |text: &str, levels, unsettled: &[u64]| {
         let version = tree(text);
-        let is_settled = |file: &FileMeta| !unsettled.contains(&file.number);
+        let is_settled = |_: usize, file: &FileMeta| !unsettled.contains(&file.number);
         match pick_range(&version, &options(), &[], levels, None, None, &is_settled) {
             RangePick::Nothing => "nothing".into(),
             RangePick::Busy => "busy".into(),
@@ -366,13 +366,17 @@ fn a_range_is_compacted_without_reading_what_is_settled_and_lies_alone() {
     // One on all others.
     let text = "L0 9:a-z:9\n L5 6:i-j:9 7:o-p:9\n L6 1:a-b:9 2:s-t:9";
     assert_eq!(pick(text, 0..=6, &[]), "L0[9] + L5[6,7] + L6[1,2] bottom");
-    // Scraps are merged, though they lie alone; below they stay.
-    let text = "L0 9:c-d:0 8:g-h:0 7:i-j:9\n L6 1:e-f:0 2:x-z:9";
-    assert_eq!(pick(text, 0..=6, &[]), "L0[7,8,9] + L6[] move [7] beside [1] bottom");
+    // Scraps are merged, though they lie alone, with those between them.
+    let text = "L0 9:c-d:0 8:g-h:0 7:i-j:9\n L6 1:e-f:0 2:x-z:9 3:d1-d2:9";
+    assert_eq!(pick(text, 0..=6, &[]), "L0[7,8,9] + L6[1] move [7] beside [3] bottom");
     // Of the last level, only those that have something to shed.
     let last = "L6 1:a-b:9 2:c-d:0 5:k-l:9 4:m-n:9";
     assert_eq!(pick(last, 6..=6, &[]), "nothing");
-    assert_eq!(pick(last, 6..=6, &[1, 5]), "L6[1,5] beside [2,4] bottom");
+    assert_eq!(pick(last, 6..=6, &[4]), "L6[4] beside [1,2,5] bottom");
+    // Scraps go with what is merged beside them, or with one another.
+    assert_eq!(pick(last, 6..=6, &[1, 4]), "L6[1,2,4] beside [5] bottom");
+    let scraps = "L6 1:a-b:9 2:c-d:0 3:e-f:0 5:k-l:9 4:m-n:0";
+    assert_eq!(pick(scraps, 6..=6, &[]), "L6[2,3] beside [1,4,5] bottom");
 }
 
 #[test]
@@ -502,7 +506,7 @@ proptest! {
                     let (low, high) = (Some(low.as_bytes()), Some(high.as_bytes()));
                     let deepest = model.version.occupied_levels().max().filter(|l| *l > 0);
                     let levels = 0..=deepest.unwrap_or(LAST);
-                    let is_settled = |file: &FileMeta| !file.number.is_multiple_of(settled);
+                    let is_settled = |_: usize, file: &FileMeta| !file.number.is_multiple_of(settled);
                     let version = &model.version;
                     let picked =
                         pick_range(version, &options, &in_flight, levels, low, high, &is_settled);
