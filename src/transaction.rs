@@ -11,7 +11,7 @@
 //!    looks only at what was written since, which is in the memtables.
 //! 2. No change goes unnoticed, however old the transaction is. A change that
 //!    was flushed and compacted is in the tables: while the snapshot is
-//!    registered, no compaction drops the newest version of a key that is newer
+//!    registered, no flush or compaction drops the newest version of a key that is newer
 //!    than it (put or tombstone), nor changes its number.
 //! 3. So committed transactions are snapshot-isolated at least: no dirty or
 //!    lost write, no dirty read, no read skew. A transaction whose reads that

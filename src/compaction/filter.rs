@@ -15,6 +15,8 @@
 //!    holds its key: every reader, now and later, sees it, and a table whose
 //!    sequences are all 0 need not store them.
 //!
+//! To a flush, all levels are deeper ones, level 0 too.
+//!
 //! Readers without a snapshot pin the super version they read, whose files and
 //! memtables still hold all versions; sequences in the job's inputs are all
 //! visible, so a reader that pins the job's output sees the newest of each.

@@ -415,9 +415,10 @@ impl Core {
             !is_stale && properties.compression == family.options().compression[to]
         };
         let (first_new, to) = (self.context.next_file(), bottom());
-        // What a merge would free of sequence numbers, it does on the way down. (Of
-        // tables that a flush made, most have none: see `what_is_below`.)
+        // What may lose its sequence numbers does so on the way down. (Most tables of a
+        // load in order have none: see `what_is_below`, also on dead tables.)
         let oldest = self.snapshots.sequences().first().copied().unwrap_or(SEQUENCE_MAX);
+        let oldest = if self.purge.has_dead_tables() { 0 } else { oldest };
         let is_bare = |file: &FileMeta| file.largest_seq == 0 || file.largest_seq > oldest;
         let may_stay =
             |level: usize, file: &FileMeta| is_settled(to, file) && (level == to || is_bare(file));

@@ -23,7 +23,6 @@ use crate::stats::recorder::{Counter, Operation, Timer};
 use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
 use crate::util::seeded;
-use crate::version::FileMeta;
 use crate::version::super_version::{Found, SuperVersion, pin};
 
 /// One lookup at `sequence`, counted; what the caller does with the value is not
@@ -318,12 +317,8 @@ impl Window {
             }
         }
         let (fill, ahead) = (self.fill_cache, self.read_ahead_bytes);
-        let table = |f: &Arc<FileMeta>| f.table().iter(fill).with_read_ahead(ahead);
-        runs.extend(sv.version.files(0).iter().map(|f| RunIter::of_table(table(f))));
-        for level in sv.version.occupied_levels().filter(|level| *level > 0) {
-            let files = Arc::clone(sv.version.level(level).shared_files());
-            runs.push(RunIter::Level(LevelIter::new(files, fill, ahead)));
-        }
+        let tables = sv.version.runs().iter().map(Arc::clone);
+        runs.extend(tables.map(|run| RunIter::Level(LevelIter::new(run, fill, ahead))));
         runs
     }
 }

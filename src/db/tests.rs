@@ -293,7 +293,9 @@ fn a_table_that_lies_on_nothing_is_made_as_one_of_the_bottom() {
 #[test]
 fn a_table_on_a_dead_one_keeps_its_sequences_for_a_repair() {
     for held in [false, true] {
-        let (db, env) = open();
+        let (_, env) = open();
+        let family = ColumnFamilyOptions::default().target_file_bytes(1 << 20);
+        let db = Db::open("/db", &options(&env).default_column_family(family)).unwrap();
         let core = db.core();
         let hold = held.then(|| core.purge.hold_files());
         db.put("key", "old").unwrap();
@@ -304,9 +306,13 @@ fn a_table_on_a_dead_one_keeps_its_sequences_for_a_repair() {
         while !held && core.purge.files_waiting() > 0 {
             thread::yield_now();
         }
+        (0..2000_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 50]).unwrap());
         db.put("key", "new").unwrap();
         db.flush().unwrap();
-        assert_eq!(sequences(&db), [(if held { 3 } else { 0 }, 1)]);
+        let expected = [(if held { 2003 } else { 0 }, 2001)];
+        assert_eq!(sequences(&db), expected);
+        db.compact_range::<&str>(..).unwrap();
+        assert_eq!(sequences(&db), expected, "it is moved");
         let killed = env.inner().snapshot_live();
         for name in killed.list("/db".as_ref()).unwrap() {
             if name.starts_with("MANIFEST") || name == "CURRENT" {
@@ -355,7 +361,9 @@ fn what_a_replay_made_loses_its_sequences_in_a_manual_compaction() {
     let (db, env) = open();
     (0..100_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
     let killed = FaultEnv::new(env.inner().snapshot_live());
-    let db = reopen(&killed);
+    // None of the tables is too small to be moved.
+    let family = ColumnFamilyOptions::default().target_file_bytes(64 << 10);
+    let db = Db::open("/db", &options(&killed).default_column_family(family)).unwrap();
     assert_eq!(sequences(&db), [(100, 100)]);
     // The old manifest and log are gone, and nothing waits for a removal.
     while db.stats().files_to_delete > 0 {
@@ -365,8 +373,17 @@ fn what_a_replay_made_loses_its_sequences_in_a_manual_compaction() {
     db.flush().unwrap();
     assert_eq!(sequences(&db), [(100, 100), (0, 100)]);
     db.compact_range::<&str>(..).unwrap();
-    assert!(sequences(&db).iter().all(|(largest, _)| *largest == 0));
-    assert_eq!(db.iter().count(), 200);
+    assert_eq!(sequences(&db), [(0, 100), (0, 100)]);
+    assert_eq!((db.stats().compactions, db.iter().count()), (1, 200));
+    // A snapshot would keep them: there is no point in a merge.
+    while db.stats().files_to_delete > 0 {
+        thread::yield_now();
+    }
+    let snapshot = db.snapshot();
+    (200..300_u32).for_each(|n| db.put(n.to_be_bytes(), [0; 100]).unwrap());
+    db.compact_range::<&str>(..).unwrap();
+    assert_eq!(sequences(&db), [(0, 100), (0, 100), (300, 100)]);
+    assert_eq!((db.stats().compactions, snapshot.iter().count()), (1, 200));
 }
 
 #[test]

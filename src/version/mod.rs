@@ -12,6 +12,7 @@ pub(crate) mod manifest;
 #[cfg(all(test, shuttle))]
 pub(crate) mod models;
 pub(crate) mod multi_get;
+pub(crate) mod runs;
 pub(crate) mod set;
 pub(crate) mod super_version;
 #[expect(clippy::module_inception, reason = "a version is what the layer is named after")]

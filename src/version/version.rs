@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use crate::config::LEVELS;
 use crate::sstable::Table;
 use crate::types::key::{InternalKey, PrefixMap, SequenceNumber};
+use crate::version::runs::{self, Run};
 
 /// What the manifest knows of a table, and the open table.
 #[derive(Default)]
@@ -102,7 +103,6 @@ impl fmt::Debug for FileMeta {
 /// The files of one level.
 #[derive(Clone, Debug)]
 pub(crate) struct Level {
-    /// Shared with the iterators over the level.
     files: Arc<[Arc<FileMeta>]>,
     /// `prefixes.map_u64` of each file's largest user key; in L1+ ascending.
     largest_prefix: Vec<u64>,
@@ -151,11 +151,6 @@ impl Level {
     }
 
     pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
-        &self.files
-    }
-
-    /// The files, shared.
-    pub(crate) fn shared_files(&self) -> &Arc<[Arc<FileMeta>]> {
         &self.files
     }
 
@@ -247,6 +242,7 @@ pub(crate) struct Version {
     occupied: u8,
     /// Skips what all keys share.
     prefixes: PrefixMap,
+    runs: Vec<Run>,
 }
 
 const _: () = assert!(LEVELS <= u8::BITS as usize, "one bit a level");
@@ -255,7 +251,8 @@ impl Version {
     pub(crate) fn new(levels: [Level; LEVELS]) -> Version {
         let bit = |(level, l): (usize, &Level)| u8::from(!l.files.is_empty()) << level;
         let occupied = levels.iter().enumerate().map(bit).fold(0, |all, b| all | b);
-        let mut version = Version { levels, occupied, prefixes: PrefixMap::default() };
+        let (prefixes, runs) = (PrefixMap::default(), runs::sorted_runs(&levels));
+        let mut version = Version { levels, occupied, prefixes, runs };
         if let Some((low, high)) = version.key_range() {
             version.prefixes = PrefixMap::between(low, high);
         }
@@ -297,10 +294,15 @@ impl Version {
         self.levels.iter().enumerate().flat_map(|(n, l)| l.files.iter().map(move |f| (n, f)))
     }
 
-    /// Whether its files are disjoint: one in L0, or those of one other level.
+    /// All files as sorted runs; in the last one are those of the deepest level.
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Whether no two of its files share a part of their ranges.
     #[inline]
     pub(crate) fn is_one_run(&self) -> bool {
-        self.occupied.is_power_of_two() && self.levels[0].files.len() <= 1
+        self.runs.len() == 1
     }
 
     /// The files that may hold `key`, those with newer entries first.
@@ -364,7 +366,7 @@ impl Version {
                 return Err(format!("L{n}: file {} is there twice", twice.number));
             }
         }
-        Ok(())
+        runs::check(&self.runs, &self.levels)
     }
 }
 

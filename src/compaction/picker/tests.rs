@@ -406,7 +406,8 @@ struct Model {
     sequence: u64,
 }
 
-const ENTRY_BYTES: u64 = MIB / 4;
+/// A file of one entry is a scrap where target files have 2 MiB.
+const ENTRY_BYTES: u64 = MIB / 10;
 
 impl Model {
     fn output(&mut self, contents: BTreeMap<u32, u64>) -> Arc<FileMeta> {
@@ -505,7 +506,9 @@ proptest! {
                     let (low, high) = (format!("{low:05}"), format!("{:05}", low + len));
                     let (low, high) = (Some(low.as_bytes()), Some(high.as_bytes()));
                     let deepest = model.version.occupied_levels().max().filter(|l| *l > 0);
-                    let levels = 0..=deepest.unwrap_or(LAST);
+                    let deepest = deepest.unwrap_or(LAST);
+                    let first = if len % 4 == 0 { deepest } else { 0 };
+                    let levels = first..=deepest;
                     let is_settled = |_: usize, file: &FileMeta| !file.number.is_multiple_of(settled);
                     let version = &model.version;
                     let picked =
@@ -520,7 +523,7 @@ proptest! {
                 running.push(plan);
             } else if !running.is_empty() {
                 let done = running.remove(turn % running.len());
-                model.run(&done, 8);
+                model.run(&done, 20);
             } else if flush.is_none() {
                 break;
             }
