@@ -16,8 +16,7 @@ pub(crate) type Run = Arc<[Arc<FileMeta>]>;
 /// there are at most as many as levels below L0 with files, and files of L0.
 pub(super) fn sorted_runs(levels: &[Level]) -> Vec<Run> {
     let mut runs: Vec<Vec<Arc<FileMeta>>> = vec![];
-    // From the deepest level up, and in L0 from the oldest file on.
-    for file in levels.iter().rev().flat_map(|level| level.files().iter().rev()) {
+    for file in levels.iter().rev().flat_map(Level::files) {
         let room = runs.iter_mut().find_map(|run| Some((room_for(file, run)?, run)));
         match room {
             Some((at, run)) => run.insert(at, Arc::clone(file)),
@@ -29,7 +28,12 @@ pub(super) fn sorted_runs(levels: &[Level]) -> Vec<Run> {
 
 /// Where in `run` the file belongs, if it shares no user key with any that is there.
 fn room_for(file: &FileMeta, run: &[Arc<FileMeta>]) -> Option<usize> {
-    let at = run.partition_point(|other| other.largest.user_key < file.smallest.user_key);
+    let is_before = |other: &Arc<FileMeta>| other.largest.user_key < file.smallest.user_key;
+    // Mostly one level is by far the largest, and comes in order.
+    if run.last().is_some_and(is_before) {
+        return Some(run.len());
+    }
+    let at = run.partition_point(is_before);
     let next = run.get(at);
     next.is_none_or(|next| file.largest.user_key < next.smallest.user_key).then_some(at)
 }
