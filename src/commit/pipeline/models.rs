@@ -15,7 +15,7 @@ use super::*;
 use crate::batch::WriteBatch;
 use crate::cache::BlockCache;
 use crate::commit::write::{Batch, Single};
-use crate::compaction::flush::flush;
+use crate::compaction::flush::{Below, flush};
 use crate::compaction::output::TableContext;
 use crate::config::{ReadMode, VerifyChecksums};
 use crate::env::Env;
@@ -116,7 +116,8 @@ impl Model {
         pipeline.sync_to(imm.last_sequence).unwrap();
         let options = ColumnFamilyOptions::default();
         let origin = Origin::default();
-        let file = flush(&self.context, &options, &origin, &imm.mem, Vec::new(), false).unwrap();
+        let file =
+            flush(&self.context, &options, &origin, &imm.mem, Vec::new(), Below::Some).unwrap();
         let log_number = pipeline.log_needed_without(0, id);
         let mut edit = FamilyEdit::new(0);
         edit.added.extend(file.map(|file| (0, file)));
