@@ -11,6 +11,7 @@ use crate::iterator::{InternalIterator, LevelIter, MergingIter, RunIter};
 use crate::sstable::Origin;
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::util::{priority, seeded};
+use crate::version::runs::Run;
 use crate::version::{BelowCursor, FileMeta, Version};
 
 /// Work between two looks at the cancel flag and the clock, in bytes of values, and
@@ -41,7 +42,10 @@ pub(crate) struct Shared<'a> {
 
 /// The inputs of a plan as sorted runs: L0 files one by one, levels whole.
 fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
-    let level = |files: &[Arc<FileMeta>]| RunIter::Level(LevelIter::new(files.into(), false, 0));
+    let level = |files: &Vec<Arc<FileMeta>>| {
+        let run = Arc::new(Run::new(files.clone()));
+        RunIter::Level(LevelIter::new(run, false, 0))
+    };
     let mut runs = Vec::new();
     if plan.level == 0 {
         runs.extend(plan.inputs[0].iter().map(|f| RunIter::of_table(f.table().iter(false))));
@@ -49,7 +53,7 @@ fn runs(plan: &CompactionPlan) -> Vec<RunIter> {
     let first = (plan.level > 0).then_some(&plan.inputs[0]);
     let below = plan.between.iter().map(|(_, files)| files).chain([&plan.inputs[1]]);
     let levels = first.into_iter().chain(below);
-    runs.extend(levels.filter(|files| !files.is_empty()).map(|files| level(files)));
+    runs.extend(levels.filter(|files| !files.is_empty()).map(level));
     runs
 }
 

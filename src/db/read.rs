@@ -307,7 +307,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The state as sorted runs, newest first.
+    /// The state as sorted runs.
     fn runs(&self) -> Vec<RunIter> {
         let sv = &*self.super_version;
         let mut runs = Vec::new();

@@ -1,17 +1,17 @@
-//! Disjoint tables, those of a level (L1 and below) or a single one, as one
-//! sorted run.
+//! Disjoint tables, or a single one, as one sorted run.
 //!
-//! One table is open at a time. A user key never spans two tables of a level,
-//! so moving on from a table's end never has to look back.
+//! One table is open at a time. A user key never spans two tables of a run, so
+//! moving on from a table's end never has to look back.
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::iterator::InternalIterator;
-use crate::sstable::{Table, TableIter};
-use crate::types::key::{InternalKeyRef, SeqType};
+use crate::sstable::TableIter;
+use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::types::slice::Slice;
 use crate::version::FileMeta;
+use crate::version::runs::Run;
 
 /// Iterates over files that are sorted and disjoint.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct LevelIter {
     table: TableIter,
     index: usize,
     /// `None`: there is one table.
-    files: Option<Arc<[Arc<FileMeta>]>>,
+    run: Option<Arc<Run>>,
     fill_cache: bool,
     read_ahead_bytes: usize,
     guess: Guess,
@@ -56,13 +56,9 @@ impl Guess {
 impl LevelIter {
     /// # Panics
     /// If there is no file.
-    pub(crate) fn new(
-        files: Arc<[Arc<FileMeta>]>,
-        fill_cache: bool,
-        read_ahead_bytes: usize,
-    ) -> LevelIter {
-        let table = files[0].table().iter(fill_cache).with_read_ahead(read_ahead_bytes);
-        LevelIter { fill_cache, read_ahead_bytes, files: Some(files), ..LevelIter::of_table(table) }
+    pub(crate) fn new(run: Arc<Run>, fill_cache: bool, read_ahead_bytes: usize) -> LevelIter {
+        let table = run.files()[0].table().iter(fill_cache).with_read_ahead(read_ahead_bytes);
+        LevelIter { fill_cache, read_ahead_bytes, run: Some(run), ..LevelIter::of_table(table) }
     }
 
     /// A single table.
@@ -70,27 +66,33 @@ impl LevelIter {
         LevelIter {
             table,
             index: 0,
-            files: None,
+            run: None,
             fill_cache: false,
             read_ahead_bytes: 0,
             guess: Guess::default(),
         }
     }
 
-    /// Whether all its tables meet a condition.
-    pub(crate) fn all(&self, mut f: impl FnMut(&Table) -> bool) -> bool {
-        match &self.files {
-            Some(files) => files.iter().all(|file| f(file.table())),
-            None => f(self.table.table()),
+    /// As [`Run::plain_since`].
+    pub(crate) fn plain_since(&self) -> Option<SequenceNumber> {
+        match &self.run {
+            Some(run) => run.plain_since(),
+            None => self.table.table().properties().plain_since(),
         }
+    }
+
+    /// Its files, if there may be more than one.
+    #[inline]
+    fn files(&self) -> Option<&[Arc<FileMeta>]> {
+        self.run.as_ref().map(|run| run.files())
     }
 
     /// Opens the file at `index`, unless it is open already.
     fn open(&mut self, index: usize) -> &mut TableIter {
-        if let Some(files) = &self.files
+        if let Some(run) = &self.run
             && self.index != index
         {
-            let table = files[index].table().iter(self.fill_cache);
+            let table = run.files()[index].table().iter(self.fill_cache);
             self.table = table.with_read_ahead(self.read_ahead_bytes);
             self.index = index;
         }
@@ -99,7 +101,7 @@ impl LevelIter {
 
     /// Number of the last file.
     fn last(&self) -> usize {
-        self.files.as_ref().map_or(0, |files| files.len() - 1)
+        self.files().map_or(0, |files| files.len() - 1)
     }
 
     /// From the end of the open file to the start of the next one.
@@ -149,8 +151,7 @@ impl InternalIterator for LevelIter {
 
     fn locate(&mut self, key: InternalKeyRef<'_>) {
         let index = self
-            .files
-            .as_ref()
+            .files()
             .map_or(0, |files| files.partition_point(|file| file.largest.as_ref() < key));
         if index > self.last() {
             self.open(self.last()).leave();
@@ -172,9 +173,9 @@ impl InternalIterator for LevelIter {
     }
 
     fn seek_for_prev(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
-        let files = self.files.as_ref();
-        let after =
-            files.map_or(1, |files| files.partition_point(|file| file.smallest.as_ref() <= key));
+        let after = self
+            .files()
+            .map_or(1, |files| files.partition_point(|file| file.smallest.as_ref() <= key));
         let Some(index) = after.checked_sub(1) else {
             self.open(0).leave();
             return Ok(());

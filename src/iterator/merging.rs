@@ -12,7 +12,7 @@
 //! the keys themselves; a map that suits the keys makes those rare.
 //!
 //! Equal internal keys cannot occur in two runs of one state of the database;
-//! if damage makes them, both are returned, the earlier run's first.
+//! if damage makes them, both are returned, in the order of the runs.
 
 use std::cmp::Ordering;
 

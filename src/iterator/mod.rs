@@ -10,7 +10,7 @@ pub(crate) use merging::MergingIter;
 
 use crate::error::Result;
 use crate::memtable::MemTableIter;
-use crate::sstable::{Table, TableIter};
+use crate::sstable::TableIter;
 use crate::types::key::{InternalKeyRef, SeqType, SequenceNumber};
 use crate::types::slice::Slice;
 
@@ -80,13 +80,7 @@ impl RunIter {
     /// Whether every entry is a put at or before `sequence` and alone with its
     /// user key. May say no when it is so.
     fn is_plain(&self, sequence: SequenceNumber) -> bool {
-        let is_plain = |table: &Table| {
-            let properties = table.properties();
-            !properties.has_versions
-                && !properties.has_deletes()
-                && properties.largest_seq <= sequence
-        };
-        matches!(self, RunIter::Level(level) if level.all(is_plain))
+        matches!(self, RunIter::Level(level) if level.plain_since().is_some_and(|at| at <= sequence))
     }
 }
 

@@ -384,10 +384,28 @@ impl<'a> Block<'a> {
         })
     }
 
+    /// The entries whose head is that of `key`, from the first to past the last,
+    /// if `key` has the prefix that all keys here share.
+    #[inline]
+    pub(super) fn ties_of(&self, key: &[u8]) -> (u32, u32) {
+        key.get(self.head_skip()..).map_or((0, 0), |rest| self.ties(head_of(rest)))
+    }
+
     /// The first entry at or after `(key, read)`, or `len()`. `None`: damaged.
     pub(crate) fn lower_bound(&self, key: &[u8], read: SeqType) -> Option<u32> {
+        self.lower_bound_among(self.ties_of(key), key, read)
+    }
+
+    /// [`lower_bound`](Self::lower_bound), the [`ties_of`](Self::ties_of) the key
+    /// being known.
+    #[inline]
+    pub(super) fn lower_bound_among(
+        &self,
+        (start, end): (u32, u32),
+        key: &[u8],
+        read: SeqType,
+    ) -> Option<u32> {
         let skip = self.head_skip();
-        let (start, end) = key.get(skip..).map_or((0, 0), |rest| self.ties(head_of(rest)));
         // Any entry tells the prefix; this one is the answer if the key has it.
         let prefix = self.entry(start.min(self.len() - 1))?.0.get(..skip)?;
         if key.starts_with(prefix) {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::block::{Block, EntryRange, Layout};
 use super::format::SEQ_TYPE_BOTTOM;
 use super::points::Place;
-use super::reader::Table;
+use super::reader::{Table, prefetch_entry};
 use crate::error::Result;
 use crate::types::key::{InternalKeyRef, SeqType, hash_key};
 use crate::types::slice::{Pinned, Slice};
@@ -47,6 +47,9 @@ enum Aim {
     Nowhere,
     /// To the block that the fences name; to be found yet if `None`.
     Block(Option<usize>),
+    /// To the block that is held; the entries there with the key's head, from the
+    /// first to past the last.
+    Ties((u32, u32)),
     /// To what the point index says of the key with this hash.
     Hash(u64),
 }
@@ -182,8 +185,8 @@ impl TableIter {
     /// Starts fetching the entry that `key` is likely to be.
     pub(crate) fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
         match self.aim {
-            Aim::Nowhere | Aim::Block(None) => {}
-            Aim::Block(Some(block)) => self.table.prefetch_entry(block, key.user_key),
+            Aim::Nowhere | Aim::Block(None) | Aim::Ties(_) => {}
+            Aim::Block(Some(block)) => self.aim_by_heads(block, key),
             Aim::Hash(hash) => {
                 // To find it is to fetch it.
                 if self.find_by(hash, |_, _| true).is_none() {
@@ -192,6 +195,22 @@ impl TableIter {
                 }
             }
         }
+    }
+
+    /// Aims at the entries of a block by their heads, if that is read without a
+    /// first touch. An error is left to whoever seeks, who meets it again.
+    #[inline]
+    fn aim_by_heads(&mut self, block: usize, key: InternalKeyRef<'_>) {
+        if self.table.block_in_place(block).is_none() || !matches!(self.hold(block), Ok(true)) {
+            return;
+        }
+        let held = Block::with_layout(&self.block, self.layout);
+        let ties = held.ties_of(key.user_key);
+        if let Some(entry) = self.layout.entry(&self.block, ties.0) {
+            let entry = self.block.get(entry.key_start as usize..entry.end as usize);
+            entry.into_iter().for_each(prefetch_entry);
+        }
+        self.aim = Aim::Ties(ties);
     }
 
     /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key. Says
@@ -277,14 +296,15 @@ impl TableIter {
     /// To the first entry at or after `key`, from the block that was aimed at.
     fn seek_block(&mut self, key: InternalKeyRef<'_>) -> Result<()> {
         self.end = 0;
-        let Aim::Block(block) = self.aim else { return Ok(()) };
-        let mut i = match block {
-            Some(block) => block,
-            None => self.table.locate(key.user_key)?,
+        let (mut i, mut ties) = match self.aim {
+            Aim::Nowhere | Aim::Hash(_) => return Ok(()),
+            Aim::Block(Some(block)) => (block, None),
+            Aim::Block(None) => (self.table.locate(key.user_key)?, None),
+            Aim::Ties(ties) => (self.held, Some(ties)),
         };
         self.begin();
         while self.hold(i)? {
-            let at = self.lower_bound(key)?;
+            let at = self.lower_bound(ties.take(), key)?;
             if at < self.layout.len() {
                 return self.enter(at);
             }
@@ -423,10 +443,12 @@ impl TableIter {
         self.table.corrupt(offset, "damaged data block")
     }
 
-    fn lower_bound(&mut self, key: InternalKeyRef<'_>) -> Result<u32> {
-        Block::with_layout(&self.block, self.layout)
-            .lower_bound(key.user_key, key.seq_type)
-            .ok_or_else(|| self.damaged())
+    /// The first entry of the held block at or after `key`, or its length.
+    #[inline]
+    fn lower_bound(&mut self, ties: Option<(u32, u32)>, key: InternalKeyRef<'_>) -> Result<u32> {
+        let block = Block::with_layout(&self.block, self.layout);
+        let ties = ties.unwrap_or_else(|| block.ties_of(key.user_key));
+        block.lower_bound_among(ties, key.user_key, key.seq_type).ok_or_else(|| self.damaged())
     }
 
     /// Holds block `i`, leaving the position invalid; false if there is none.

@@ -64,7 +64,7 @@ fn prefetch_head(block: &[u8]) {
 
 /// Starts fetching an entry, all lines at once.
 #[inline]
-fn prefetch_entry(entry: &[u8]) {
+pub(super) fn prefetch_entry(entry: &[u8]) {
     entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
     entry.last().into_iter().for_each(prefetch);
 }
@@ -368,7 +368,7 @@ impl Table {
     /// Block `i` if it lies uncompressed in the mapping and was touched before:
     /// prefetching must not be its first touch.
     #[inline]
-    fn block_in_place(&self, i: usize) -> Option<&[u8]> {
+    pub(super) fn block_in_place(&self, i: usize) -> Option<&[u8]> {
         let handle = self.handle(i).filter(|handle| !handle.compressed)?;
         self.is_touched(i).then(|| BlockHandle::from(handle).slice(&self.region)).flatten()
     }

@@ -132,6 +132,10 @@ impl<'a> Group<'a, '_> {
                 self.memtable(mem);
             }
         }
+        if sv.version.is_one_run() {
+            let version = &sv.version;
+            return self.tables(true, |key| Some(version.candidates(key).next()?.1.table()));
+        }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);
             self.tables(false, |key| level0.contains_key(at, key).then(|| file.table()));

@@ -5,16 +5,42 @@
 //! would compare keys in vain. So every table joins the deepest run that has room
 //! for its key range. A key's versions are then in different runs all the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::version::{FileMeta, Level};
+use crate::types::key::SequenceNumber;
 
 /// Tables in order, none of which shares a user key with another.
-pub(crate) type Run = Arc<[Arc<FileMeta>]>;
+#[derive(Debug)]
+pub(crate) struct Run {
+    files: Vec<Arc<FileMeta>>,
+    /// See [`plain_since`](Self::plain_since); all tables have to be looked at.
+    plain_since: OnceLock<Option<SequenceNumber>>,
+}
+
+impl Run {
+    pub(crate) fn new(files: Vec<Arc<FileMeta>>) -> Run {
+        Run { files, plain_since: OnceLock::new() }
+    }
+
+    #[inline]
+    pub(crate) fn files(&self) -> &[Arc<FileMeta>] {
+        &self.files
+    }
+
+    /// If every entry is a put and alone with its user key: the sequence number
+    /// from which on all of them are visible. May say no when it is so.
+    pub(crate) fn plain_since(&self) -> Option<SequenceNumber> {
+        *self.plain_since.get_or_init(|| {
+            let since = |file: &Arc<FileMeta>| file.table().properties().plain_since();
+            self.files.iter().try_fold(0, |all, file| Some(all.max(since(file)?)))
+        })
+    }
+}
 
 /// All files of `levels`, L0 first, as runs. The last one has the deepest level, and
 /// there are at most as many as levels below L0 with files, and files of L0.
-pub(super) fn sorted_runs(levels: &[Level]) -> Vec<Run> {
+pub(super) fn sorted_runs(levels: &[Level]) -> Vec<Arc<Run>> {
     let mut runs: Vec<Vec<Arc<FileMeta>>> = vec![];
     for file in levels.iter().rev().flat_map(Level::files) {
         let room = runs.iter_mut().find_map(|run| Some((room_for(file, run)?, run)));
@@ -23,7 +49,7 @@ pub(super) fn sorted_runs(levels: &[Level]) -> Vec<Run> {
             None => runs.push(vec![Arc::clone(file)]),
         }
     }
-    runs.into_iter().rev().map(Run::from).collect()
+    runs.into_iter().rev().map(|files| Arc::new(Run::new(files))).collect()
 }
 
 /// Where in `run` the file belongs, if it shares no user key with any that is there.
@@ -39,10 +65,9 @@ fn room_for(file: &FileMeta, run: &[Arc<FileMeta>]) -> Option<usize> {
 }
 
 /// What [`sorted_runs`] promises; an error says what is broken.
-pub(super) fn check(runs: &[Run], levels: &[Level]) -> Result<(), String> {
-    let is_sorted =
-        |run: &Run| run.windows(2).all(|pair| pair[0].largest.user_key < pair[1].smallest.user_key);
-    if !runs.iter().all(is_sorted) {
+pub(super) fn check(runs: &[Arc<Run>], levels: &[Level]) -> Result<(), String> {
+    let in_order = |pair: &[Arc<FileMeta>]| pair[0].largest.user_key < pair[1].smallest.user_key;
+    if !runs.iter().all(|run| run.files.windows(2).all(in_order)) {
         return Err("files of a run overlap".into());
     }
     let numbers = |files: &mut dyn Iterator<Item = &Arc<FileMeta>>| {
@@ -51,7 +76,7 @@ pub(super) fn check(runs: &[Run], levels: &[Level]) -> Result<(), String> {
         numbers
     };
     let in_levels = numbers(&mut levels.iter().flat_map(|level| level.files()));
-    if numbers(&mut runs.iter().flat_map(|run| run.iter())) != in_levels {
+    if numbers(&mut runs.iter().flat_map(|run| run.files.iter())) != in_levels {
         return Err("the runs have other files than the levels".into());
     }
     let level0 = levels.first().map_or(0, |level| level.files().len());
@@ -89,7 +114,7 @@ mod tests {
         let levels = levels(files);
         let runs = sorted_runs(&levels);
         check(&runs, &levels).unwrap();
-        runs.iter().map(|run| run.iter().map(|file| file.number).collect()).collect()
+        runs.iter().map(|run| run.files.iter().map(|file| file.number).collect()).collect()
     }
 
     #[test]

@@ -242,7 +242,7 @@ pub(crate) struct Version {
     occupied: u8,
     /// Skips what all keys share.
     prefixes: PrefixMap,
-    runs: Vec<Run>,
+    runs: Vec<Arc<Run>>,
 }
 
 const _: () = assert!(LEVELS <= u8::BITS as usize, "one bit a level");
@@ -295,7 +295,7 @@ impl Version {
     }
 
     /// All files as sorted runs; in the last one are those of the deepest level.
-    pub(crate) fn runs(&self) -> &[Run] {
+    pub(crate) fn runs(&self) -> &[Arc<Run>] {
         &self.runs
     }
 

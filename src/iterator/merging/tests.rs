@@ -16,6 +16,11 @@ struct VecRun {
 }
 
 impl VecRun {
+    /// Whether no two entries have the same user key.
+    fn has_single_versions(&self) -> bool {
+        self.entries.windows(2).all(|pair| pair[0].user_key != pair[1].user_key)
+    }
+
     fn move_to(&mut self, at: Option<usize>) -> Result<()> {
         let fails = self.fails_after == Some(0);
         self.fails_after = self.fails_after.and_then(|moves| moves.checked_sub(1));
@@ -57,6 +62,9 @@ impl InternalIterator for VecRun {
     fn value(&self) -> &[u8] {
         b""
     }
+    fn is_only_version(&self) -> bool {
+        self.has_single_versions()
+    }
     fn pinned_value(&self) -> Slice {
         Slice::copy_from(b"")
     }
@@ -86,6 +94,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+impl Step {
+    fn is_forward(&self) -> bool {
+        matches!(self, Step::First | Step::Next | Step::Seek(..))
+    }
+}
+
+/// Which run an entry is in: mostly the first, which so leads for some steps.
+fn place() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0usize), 0usize..4]
+}
+
 fn take(run: &mut impl InternalIterator, step: &Step) -> Result<()> {
     let key = |k: u8, s| InternalKey { user_key: [k].into(), seq_type: SeqType::for_read(s) };
     match step {
@@ -102,15 +121,19 @@ fn take(run: &mut impl InternalIterator, step: &Step) -> Result<()> {
 proptest! {
     #[test]
     fn walks_like_one_sorted_run(
-        placed in prop::collection::vec((prop::collection::vec(0u8..10, 1..3), 0usize..4), 0..40),
+        placed in prop::collection::vec((prop::collection::vec(0u8..12, 1..3), place()), 0..80),
         common in prop::collection::vec(0u8..10, 0..2),
-        steps in prop::collection::vec(step(), 1..80),
+        unique in any::<bool>(),
+        steps in prop::collection::vec((step(), 1usize..16), 1..24),
         fails_after in prop::collection::vec(prop::option::weighted(0.2, 0u32..40), 4),
     ) {
         let mut runs: Vec<VecRun> = (0..4).map(|_| VecRun::default()).collect();
         let mut model = VecRun::default();
         for (sequence, (key, run)) in placed.into_iter().enumerate() {
             let seq_type = SeqType::new(sequence as u64, ValueType::Put);
+            if unique && runs[run].entries.iter().any(|entry| *entry.user_key == *key) {
+                continue;
+            }
             let entry = InternalKey { user_key: key.into(), seq_type };
             runs[run].entries.push(entry.clone());
             model.entries.push(entry);
@@ -122,7 +145,11 @@ proptest! {
             run.fails_after = fails_after;
         }
         let mut merged = MergingIter::new(runs, PrefixMap::new(&common));
-        for s in &steps {
+        let mut forward = true;
+        for s in steps.iter().flat_map(|(s, times)| std::iter::repeat_n(s, *times)) {
+            if merged.valid() || !matches!(s, Step::Next | Step::Prev) {
+                forward = s.is_forward();
+            }
             let moved = take(&mut merged, s);
             take(&mut model, s).expect("the model does not fail");
             if moved.is_err() {
@@ -133,6 +160,13 @@ proptest! {
             if merged.valid() {
                 prop_assert_eq!(merged.user_key(), model.user_key());
                 prop_assert_eq!(merged.seq_type(), model.seq_type());
+                prop_assert_eq!(merged.head(), merged.head_of(model.user_key()));
+                let at = model.at.expect("valid");
+                let beside = if forward { Some(at + 1) } else { at.checked_sub(1) };
+                let beside = beside.and_then(|beside| model.entries.get(beside));
+                if merged.is_only_version() && let Some(beside) = beside {
+                    prop_assert_ne!(&*beside.user_key, model.user_key());
+                }
             }
         }
     }
