@@ -35,7 +35,9 @@ fn writers() {
             assert!(sees(&mem, key, sequence), "an own write is missing");
         })
     });
-    threads.map(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     for (key, sequence) in writes {
         assert!(sees(&mem, key, sequence), "write {sequence} is lost");
     }

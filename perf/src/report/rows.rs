@@ -20,6 +20,9 @@ const TIMED: &[&str] = &[WAIT, "compact", "reopen"];
 /// Waits for background work.
 const WAIT: &str = "waitidle";
 
+/// Seconds in which nothing is done: less than a system call.
+const NOTHING: f64 = 1e-6;
+
 /// What a row's figures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -97,9 +100,14 @@ impl Row {
 
     /// How much better `ours` is than `theirs`, round by round; above 1 is better.
     /// Waits have no ratio: a wait says how much work an engine had put off, which
-    /// may be none, and those who put it off were faster in the row before.
+    /// may be none, and those who put it off were faster in the row before. Nor has
+    /// what an engine does not do: LMDB never compacts.
     pub(super) fn ratio(&self, ours: usize, theirs: usize) -> Option<Spread> {
-        if self.measurement.starts_with(WAIT) {
+        let does_nothing = |engine| {
+            let spread = self.spread(engine).filter(|_| self.unit == Unit::Seconds);
+            spread.is_some_and(|spread| spread.median < NOTHING)
+        };
+        if self.measurement.starts_with(WAIT) || does_nothing(ours) || does_nothing(theirs) {
             return None;
         }
         let (ours, theirs) = (&self.values[ours], &self.values[theirs]);

@@ -348,6 +348,19 @@ fn what_is_missing_is_a_dash() {
     assert!(text.contains("Rounds: 3. Not every engine took part in each."), "{text}");
     // 450 and 500: 475; 3000/500 = 6, 2500/450 = 5.56.
     assert!(text.contains("| 475 k/s ±5 % |") && text.contains("**5.78×** (5.56–6.00)"), "{text}");
+    // An engine that never compacts is not faster at it.
+    let mut comparison = sample();
+    comparison.rounds.truncate(1);
+    let times = [("aidb", 0.5), ("rocksdb-mmap", 1.0), ("rocksdb-cache", 2.0), ("lmdb", 1e-7)];
+    for (engine, seconds) in times {
+        let runs = &mut comparison.rounds[0];
+        let run = runs.iter_mut().find(|run| run.engine == engine).expect("it is there");
+        run.measurements.push(time("compact", seconds));
+    }
+    let (_dir, text) = page(&[ResultFile::Comparison(comparison)]);
+    let row = text.lines().find(|line| line.starts_with("| `compact`")).expect("is there");
+    assert!(row.contains("| **2.00×** | – |"), "{row}");
+    assert!(!text.contains("`compact`: loses"), "{text}");
 }
 
 #[test]
