@@ -411,8 +411,8 @@ impl Core {
         };
         let is_settled = |to: usize, file: &FileMeta| {
             let properties = file.table().properties();
-            let is_stale = properties.has_versions || properties.has_deletes();
-            !is_stale && properties.compression == family.options().compression[to]
+            properties.plain_since().is_some()
+                && properties.compression == family.options().compression[to]
         };
         let (first_new, to) = (self.context.next_file(), bottom());
         // What may lose its sequence numbers does so on the way down. (Most tables of a

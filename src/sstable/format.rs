@@ -196,13 +196,13 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
-    /// Whether there is anything but puts.
     /// If every entry is a put and alone with its user key: the sequence number
     /// from which on all of them are visible.
     pub(crate) fn plain_since(&self) -> Option<SequenceNumber> {
         (!self.has_versions && !self.has_deletes()).then_some(self.largest_seq)
     }
 
+    /// Whether there is anything but puts.
     pub(crate) fn has_deletes(&self) -> bool {
         self.deletes + self.others > 0
     }
