@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::snapshot::{FOREIGN, Snapshot};
 use crate::types::key::{SequenceNumber, ValueType};
 use crate::types::slice::Slice;
-use crate::version::super_version::pin;
+use crate::util::epoch::pin;
 
 /// The writes of a transaction in one family; `None` deletes.
 type Writes = BTreeMap<Slice, Option<Slice>>;

@@ -85,6 +85,7 @@ const BUGS: &[(&str, &str, &str)] = &[
 const IN_MODELS: &[&str] = &[
     "arena-overlap",
     "bury-early",
+    "collect-unbounded",
     "completion-overlooked",
     "fail-without-waking",
     "guide-before-links",

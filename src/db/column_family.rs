@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::snapshot::SnapshotList;
 use crate::stats::CompactionStats;
 use crate::types::key::{SequenceNumber, ValueType};
-use crate::version::super_version::{ReadGuard, SuperVersion};
+use crate::util::epoch::Guard;
+use crate::version::super_version::SuperVersion;
 use crate::version::view::View;
 
 /// A column family as the engine knows it.
@@ -138,7 +139,7 @@ impl ColumnFamily {
 
     /// The current super version, without a reference of its own.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, guard: &'g ReadGuard) -> Result<&'g SuperVersion> {
+    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> Result<&'g SuperVersion> {
         if self.family.is_dropped() {
             return Err(self.dropped());
         }
@@ -147,7 +148,7 @@ impl ColumnFamily {
 
     /// As [`load`](Self::load), for a snapshot, which outlives the drop.
     #[inline]
-    pub(crate) fn load_even_dropped<'g>(&'g self, guard: &'g ReadGuard) -> &'g SuperVersion {
+    pub(crate) fn load_even_dropped<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
         self.family.view().cell().load(guard)
     }
 

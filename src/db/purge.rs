@@ -8,9 +8,9 @@
 //! hold keep their contents, and the space returns with the last of them (and when
 //! new files need it, within two seconds: [`dead_space`]).
 //!
-//! The queue's lock is taken by [`Graveyard::bury`], on any thread that pins and
-//! under any lock that such a thread holds. So nobody pins, nor takes another
-//! lock, while it holds the queue's.
+//! The thread collects while something is announced, and what others retired is
+//! buried with it. So the queue's lock is taken by other databases' threads, in
+//! [`Graveyard::bury`]; nobody collects while it holds it.
 
 use std::io;
 use std::ops::Deref;
@@ -26,19 +26,19 @@ use crate::db::pins::PinTracker;
 use crate::env::{Env, dead_space};
 use crate::events::{Event, Events};
 use crate::memtable::{MemTable, MemTablePool};
+use crate::util::epoch::collect;
 use crate::util::{clock, seeded};
 use crate::version::filename::{self, FileKind};
-use crate::version::super_version::{Graveyard, SuperVersion, collect};
+use crate::version::super_version::{Graveyard, SuperVersion};
 
-/// While something waits for its epoch to pass, how often the collector is
-/// nudged.
+/// While something waits for its epoch to pass, how often is collected.
 const NUDGE_INTERVAL: Duration = Duration::from_millis(1);
 /// A spare memtable goes when nothing was given up for so long: at full speed, a
 /// memtable of the usual size is filled in a third of a second, and to fault it in
 /// again later is one part in a hundred of that (much more on a virtual machine
 /// that has to get the memory from its host).
 const SPARE_IDLE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2000 });
-/// How often it is nudged before the thread ends. Three suffice when nobody
+/// How often it is nudged before the thread ends. One suffices when nobody
 /// reads.
 const LAST_NUDGES: usize = 16;
 
@@ -166,7 +166,7 @@ impl PurgeThread {
     }
 
     /// Does what is left and ends the thread. Super versions that somebody sees
-    /// even then are freed when their epoch ends, by whoever ends it.
+    /// even then are freed by the next thread that collects.
     pub(crate) fn shutdown(&self) {
         self.purge.state.lock().shutdown = true;
         self.purge.changed.notify_all();

@@ -19,24 +19,34 @@ use crate::db::ColumnFamily;
 use crate::error::{Error, Result};
 use crate::iterator::{DbIter, LevelIter, RunIter};
 use crate::snapshot::FOREIGN;
+use crate::sstable::TableValue;
 use crate::stats::recorder::{Counter, Operation, Timer};
-use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber};
+use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
+use crate::util::epoch::pin;
 use crate::util::seeded;
-use crate::version::super_version::{Found, SuperVersion, pin};
+use crate::version::super_version::{Found, SuperVersion};
 
-/// One lookup at `sequence`, counted; what the caller does with the value is not
-/// in its time.
+/// Gives `f` what one lookup at `sequence` finds. It is counted; what `f` does is
+/// not in its time.
 #[inline]
-fn find<'a>(
+fn find<'a, R>(
     super_version: &'a SuperVersion,
     key: &[u8],
     sequence: SequenceNumber,
-) -> Result<Option<Found<'a>>> {
+    f: impl FnOnce(Found<'a>) -> R,
+) -> Result<Option<R>> {
     let timer = super_version.recorder.start(Operation::Get);
-    let found = super_version.get(key, SeqType::for_read(sequence))?;
+    let (hash, read) = (hash_key(key), SeqType::for_read(sequence));
+    if let Some(found) = super_version.get_in_place(key, hash, read) {
+        timer.add(Counter::GetsFound, u64::from(found.is_some()));
+        drop(timer);
+        return Ok(found.map(|(table, value)| f(Found::Table(table, TableValue::Mapped(value)))));
+    }
+    let found = super_version.get(key, hash, read)?;
     timer.add(Counter::GetsFound, u64::from(found.is_some()));
-    Ok(found)
+    drop(timer);
+    Ok(found.map(f))
 }
 
 impl ColumnFamily {
@@ -54,8 +64,7 @@ impl ColumnFamily {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
-        let found = find(super_version, key.as_ref(), self.visible())?;
-        Ok(found.map(Found::into_slice))
+        find(super_version, key.as_ref(), self.visible(), Found::into_slice)
     }
 
     /// Calls `f` with the value of `key`, in place: no copy, no reference
@@ -78,14 +87,12 @@ impl ColumnFamily {
     ) -> Result<Option<R>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
-        let found = find(super_version, key.as_ref(), self.visible())?;
-        Ok(found.map(|found| f(found.bytes())))
+        find(super_version, key.as_ref(), self.visible(), |found| f(found.bytes()))
     }
 
     pub(crate) fn get_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Option<Slice>> {
         let guard = pin();
-        let found = find(self.load_even_dropped(&guard), key, sequence)?;
-        Ok(found.map(Found::into_slice))
+        find(self.load_even_dropped(&guard), key, sequence, Found::into_slice)
     }
 
     pub(crate) fn get_with_at<R>(
@@ -95,8 +102,7 @@ impl ColumnFamily {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let guard = pin();
-        let found = find(self.load_even_dropped(&guard), key, sequence)?;
-        Ok(found.map(|found| f(found.bytes())))
+        find(self.load_even_dropped(&guard), key, sequence, |found| f(found.bytes()))
     }
 
     /// Whether the key exists.
@@ -277,8 +283,7 @@ pub struct ReadPin {
 impl ReadPin {
     /// The value of `key` in this view.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
-        let found = find(&self.super_version, key.as_ref(), self.sequence)?;
-        Ok(found.map(|found| found.lend(&self.kept)))
+        find(&self.super_version, key.as_ref(), self.sequence, |found| found.lend(&self.kept))
     }
 }
 

@@ -18,13 +18,7 @@ pub(crate) type Line = [u8; LINE_LEN];
 
 /// Aligned lines in memory of their own.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    region: Region,
-    /// Where the first line is.
-    start: usize,
-    /// Bytes of all lines.
-    len: usize,
-}
+pub(crate) struct Lines(Region);
 
 impl Lines {
     /// Copies all whole lines of `bytes`.
@@ -33,19 +27,19 @@ impl Lines {
         let bytes = &bytes[..len];
         let large = (len >= LARGE_LEN).then(|| Region::huge_copy_of(bytes).ok()).flatten();
         if let Some(region) = large {
-            return Lines { region, start: 0, len };
+            return Lines(region.narrowed(0..len));
         }
         let mut memory: Vec<u8> = Vec::with_capacity(len + LINE_LEN);
         let start = memory.as_ptr().align_offset(LINE_LEN).min(LINE_LEN);
         memory.resize(start, 0);
         memory.extend_from_slice(bytes);
-        Lines { region: Region::from_vec(memory), start, len }
+        Lines(Region::from_vec(memory).narrowed(start..start + len))
     }
 
     /// The lines.
     #[inline]
     pub(crate) fn get(&self) -> &[Line] {
-        self.region.as_slice()[self.start..self.start + self.len].as_chunks().0
+        self.0.as_slice().as_chunks().0
     }
 }
 

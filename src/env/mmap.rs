@@ -132,6 +132,16 @@ impl Region {
         Region { ptr: NonNull::from(bytes).cast(), len: bytes.len(), owner }
     }
 
+    /// A part of memory of our own, with the whole of it.
+    ///
+    /// # Panics
+    /// If `part` is not inside this region: a caller's bug.
+    pub(super) fn narrowed(self, part: Range<usize>) -> Region {
+        debug_assert!(matches!(*self.owner, Backing::Heap(_) | Backing::Huge(_)));
+        let bytes = &self.as_slice()[part];
+        Region { ptr: NonNull::from(bytes).cast(), len: bytes.len(), owner: self.owner }
+    }
+
     /// The same bytes, whose first touches `faults` may fail.
     pub(super) fn watched(self, faults: Box<dyn PageFaults>) -> Region {
         Region::new(Backing::Watched(self, faults))

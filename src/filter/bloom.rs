@@ -12,7 +12,7 @@
 //! 4. The encoding (lines, then a trailer with `k` and the kind) is on disk
 //!    and frozen.
 
-use crate::env::lines::{LINE_LEN, Lines};
+use crate::env::lines::{LINE_LEN, Line, Lines};
 use crate::util::prefetch::prefetch;
 use crate::util::seeded;
 
@@ -32,13 +32,21 @@ pub(crate) fn line_of(hash: u64, lines: usize) -> usize {
 }
 
 /// The bit positions that a key sets in its line.
-#[inline]
+#[inline(always)]
 fn probes(hash: u64, k: u8) -> impl Iterator<Item = usize> {
     let mut h = hash as u32;
     (0..k).map(move |_| {
         h = h.wrapping_mul(GOLDEN);
         (h >> 23) as usize
     })
+}
+
+/// Whether the bits of a key are set in its line.
+#[inline(always)]
+fn has_all(line: &Line, hash: u64, k: u8) -> bool {
+    let (words, _) = line.as_chunks();
+    let word = |bit: usize| u32::from_le_bytes(words[bit / 32]) >> (bit % 32);
+    probes(hash, k).fold(1, |all, bit| all & word(bit)) & 1 == 1
 }
 
 /// Collects the hashes of a table's keys.
@@ -141,7 +149,11 @@ impl BloomFilter {
         // In bounds: `hash >> 32 < 2^32`, so the product shifted is below `len`.
         let lines = self.lines.get();
         let line = &lines[line_of(hash, lines.len())];
-        probes(hash, self.probes).fold(1, |all, bit| all & (line[bit / 8] >> (bit % 8))) & 1 == 1
+        // That of ten bits a key, the default, is unrolled.
+        match self.probes {
+            6 => has_all(line, hash, 6),
+            k => has_all(line, hash, k),
+        }
     }
 
     /// Starts fetching what [`may_contain`](Self::may_contain) will read.

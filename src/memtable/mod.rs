@@ -328,6 +328,7 @@ impl MemTable {
     }
 
     /// Whether no entry was inserted yet.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.list.first().is_none()
     }

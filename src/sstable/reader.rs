@@ -65,8 +65,11 @@ fn prefetch_head(block: &[u8]) {
 /// Starts fetching an entry, all lines at once.
 #[inline]
 pub(super) fn prefetch_entry(entry: &[u8]) {
-    entry.chunks(CACHE_LINE).take(ENTRY_LINES).for_each(|line| prefetch(&line[0]));
-    entry.last().into_iter().for_each(prefetch);
+    let line = |i: usize| prefetch_address(entry.as_ptr().wrapping_add(i * CACHE_LINE));
+    let lines = entry.len().div_ceil(CACHE_LINE);
+    line(0);
+    (1..ENTRY_LINES).take_while(|i| *i < lines).for_each(line);
+    prefetch_address(entry.as_ptr().wrapping_add(entry.len().saturating_sub(1)));
 }
 
 /// How tables are read.
@@ -116,6 +119,15 @@ impl Deref for TableValue<'_> {
             TableValue::Cached(pinned) => pinned,
         }
     }
+}
+
+/// What the point index says of a key.
+enum Pointed<'a> {
+    Nowhere,
+    /// The only entry of the key.
+    Entry(SeqType, &'a [u8]),
+    /// Perhaps in a block that was not touched yet.
+    Untouched,
 }
 
 impl Table {
@@ -253,13 +265,36 @@ impl Table {
             // Two misses at once: most keys that are asked for are there.
             points.prefetch(hash);
         }
-        if hints.may_contain(hash) {
-            match &hints.points {
-                Some(points) => self.get_by(points, key, hash, read),
-                None => self.get_from(self.locate(key)?, key, read),
+        if !hints.may_contain(hash) {
+            return Ok(None);
+        }
+        match &hints.points {
+            Some(points) => self.get_by(points, key, hash, read),
+            None => self.get_from(self.locate(key)?, key, read),
+        }
+    }
+
+    /// The value that [`get`](Self::get) finds, `Some(None)` if it finds none or a
+    /// tombstone; `None` where that takes more than the point index.
+    #[inline]
+    pub(crate) fn get_in_place(
+        &self,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Option<Option<&[u8]>> {
+        let hints = self.hints.get()?;
+        let points = hints.points.as_ref()?;
+        points.prefetch(hash);
+        if !hints.may_contain(hash) {
+            return Some(None);
+        }
+        match self.point_at(points, key, hash) {
+            Pointed::Nowhere => Some(None),
+            Pointed::Entry(seq_type, value) => {
+                Some((seq_type <= read && seq_type.is_put()).then_some(value))
             }
-        } else {
-            Ok(None)
+            Pointed::Untouched => None,
         }
     }
 
@@ -272,33 +307,45 @@ impl Table {
         hash: u64,
         read: SeqType,
     ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        match self.point_at(points, key, hash) {
+            Pointed::Nowhere => Ok(None),
+            Pointed::Entry(seq_type, value) => {
+                Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))))
+            }
+            Pointed::Untouched => self.get_from(self.locate(key)?, key, read),
+        }
+    }
+
+    /// Looks for `key` where the point index says.
+    #[inline]
+    fn point_at(&self, points: &PointIndex, key: &[u8], hash: u64) -> Pointed<'_> {
         if key.len() != points.key_len() {
-            return Ok(None);
+            return Pointed::Nowhere;
         }
         let found = points.find(hash, |block, number| {
             let place = points.entry(block, number)?;
             if !self.is_in_place(block) {
-                return self.get_from(block, key, read).transpose();
+                return Some(Pointed::Untouched);
             }
             let (seq_type, value) = self.match_entry(place, self.entry_at(place)?, key)?;
-            (seq_type <= read).then_some(Ok((seq_type, value)))
+            Some(Pointed::Entry(seq_type, value))
         });
-        found.transpose()
+        found.unwrap_or(Pointed::Nowhere)
     }
 
-    /// The version that `entry`, which is at `place`, holds, if it is one of `key`.
+    /// Sequence, type and value of `entry`, which is at `place`, if it is one of `key`.
     #[inline]
     pub(super) fn match_entry<'a>(
         &self,
         place: Place,
         entry: &'a [u8],
         key: &[u8],
-    ) -> Option<(SeqType, TableValue<'a>)> {
+    ) -> Option<(SeqType, &'a [u8])> {
         let (found, value) = entry.split_at_checked(key.len())?;
         if found != key {
             return None;
         }
-        Some((self.seq_type_at(place)?, TableValue::Mapped(value)))
+        Some((self.seq_type_at(place)?, value))
     }
 
     /// Sequence and type of an entry of a block that is in place.

@@ -99,9 +99,11 @@ impl Table {
             Aim::Absent => return Ok(None),
             Aim::Entry(place) => {
                 let entry = self.entry(place);
-                if let Some(found) = entry.and_then(|e| self.match_entry(place, e, key)) {
+                if let Some((seq_type, value)) = entry.and_then(|e| self.match_entry(place, e, key))
+                {
                     // The only version of the key.
-                    return Ok(Some(found).filter(|(seq_type, _)| *seq_type <= read));
+                    let found = (seq_type, TableValue::Mapped(value));
+                    return Ok((seq_type <= read).then_some(found));
                 }
             }
             Aim::Block(_) | Aim::Unknown => {}

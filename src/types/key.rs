@@ -181,9 +181,12 @@ impl PrefixMap {
     pub(crate) fn map_u64(&self, key: &[u8]) -> u64 {
         // Not left to `memcmp`: comparing no bytes at the place where nothing lies
         // costs it some 60 ns on CPUs with masked loads.
-        if self.common.is_empty() {
-            return be_u64(key);
-        }
+        if self.common.is_empty() { be_u64(key) } else { self.map_past_common(key) }
+    }
+
+    /// Not inlined: without it the callers need hardly any register.
+    #[inline(never)]
+    fn map_past_common(&self, key: &[u8]) -> u64 {
         match key.strip_prefix(&*self.common) {
             Some(rest) => be_u64(rest),
             None if key < &*self.common => 0,

@@ -3,6 +3,7 @@
 pub(crate) mod checksum;
 pub(crate) mod clock;
 pub(crate) mod coding;
+pub(crate) mod epoch;
 pub(crate) mod prefetch;
 pub(crate) mod priority;
 pub(crate) mod seeded;

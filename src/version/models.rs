@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::super_version::{Graveyard, SuperVersion, collect, pin};
+use super::super_version::{Graveyard, SuperVersion};
 use super::view::View;
 use crate::memtable::MemTable;
 use crate::types::key::PrefixMap;
+use crate::util::epoch::{collect, pin};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::{explore, yield_now};
 

@@ -134,7 +134,7 @@ impl<'a> Group<'a, '_> {
         }
         if sv.version.is_one_run() {
             let version = &sv.version;
-            return self.tables(true, |key| Some(version.candidates(key).next()?.1.table()));
+            return self.tables(true, |key| Some(version.first_candidate(key)?.table()));
         }
         for (at, file) in sv.version.files(0).iter().enumerate() {
             let level0 = sv.version.level(0);

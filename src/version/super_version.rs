@@ -6,54 +6,33 @@
 //! 1. The cell's pointer comes from `Arc::into_raw` and owns one reference.
 //! 2. A reader dereferences it only between `pin` and the end of its guard, or
 //!    takes a reference of its own under the guard.
-//! 3. A replaced pointer's reference is released only by a closure deferred on
-//!    the collector after the swap: by then every guard that could have seen
-//!    the old pointer has ended.
-//! 4. The closure frees nothing itself: it hands the reference to a
-//!    [`Graveyard`], so that no reader ever pays for an `munmap`.
-//!
-//! The collector is AiDb's own: a long pin by another user of crossbeam's
-//! default collector must not hold our memory, nor the reverse.
+//! 3. A replaced pointer's reference is released only by what is retired after the
+//!    swap (`util::epoch`): by then every guard that could have seen the old
+//!    pointer has ended.
+//! 4. That frees nothing itself: it hands the reference to a [`Graveyard`], so that
+//!    a collection of one database never waits for an `munmap` of another's.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
-
-use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
 use crate::error::Result;
 use crate::memtable::MemTable;
 use crate::sstable::{Table, TableValue};
 use crate::stats::recorder::Recorder;
-use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
+use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber};
 use crate::types::slice::{PinList, Slice};
+use crate::util::epoch::{self, Guard};
 use crate::util::seeded;
 use crate::util::sync::AtomicPtr;
 use crate::version::version::Version;
-
-static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
-
-thread_local! {
-    static HANDLE: LocalHandle = COLLECTOR.register();
-}
-
-/// A guard of [`COLLECTOR`]: one of another collector would guard nothing here.
-pub(crate) struct ReadGuard(Guard);
-
-/// Starts a read: pointers loaded from cells stay valid while the guard lives.
-#[inline]
-pub(crate) fn pin() -> ReadGuard {
-    // During a thread's destruction its handle may be gone already.
-    ReadGuard(HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()))
-}
 
 /// Receives what readers may no longer reach; drops it elsewhere.
 pub(crate) trait Graveyard: Send + Sync {
     /// One more super version will be replaced and then buried.
     fn announce(&self);
-    /// Takes over the reference. Runs on any thread that pins, whatever it holds:
-    /// the commit lock, say, or a family's view. So it may take only locks under
-    /// which nobody pins, and only for a moment.
+    /// Takes over the reference. Runs on the thread that collects, which may be
+    /// another database's.
     fn bury(&self, super_version: Arc<SuperVersion>);
 }
 
@@ -114,23 +93,38 @@ impl<'a> Found<'a> {
 }
 
 impl SuperVersion {
-    /// The newest put of `key` at or before `read`, newest place first.
+    /// Whether all that there is lies in tables, in one run.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8], read: SeqType) -> Result<Option<Found<'_>>> {
-        self.get_hashed(key, hash_key(key), read)
+    fn is_one_run(&self) -> bool {
+        self.mem.is_empty() && self.imms.is_empty() && self.version.is_one_run()
     }
 
+    /// What [`get`](Self::get) finds, where that takes no more than a table's point
+    /// index, as in a family at rest: then no result is carried from place to place
+    /// through memory. `None`: it takes more.
     #[inline]
-    pub(crate) fn get_hashed(
+    pub(crate) fn get_in_place(
         &self,
         key: &[u8],
         hash: u64,
         read: SeqType,
-    ) -> Result<Option<Found<'_>>> {
-        if !self.mem.is_empty() || !self.imms.is_empty() || !self.version.is_one_run() {
+    ) -> Option<Option<(&Arc<Table>, &[u8])>> {
+        if !self.is_one_run() {
+            return None;
+        }
+        let Some(file) = self.version.first_candidate(key) else { return Some(None) };
+        let found = file.table().get_in_place(key, hash, read)?;
+        Some(found.map(|value| (file.table(), value)))
+    }
+
+    /// The newest put of `key`, whose hash is `hash`, at or before `read`, newest
+    /// place first.
+    #[inline(never)]
+    pub(crate) fn get(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Option<Found<'_>>> {
+        if !self.is_one_run() {
             return self.get_from_many(key, hash, read);
         }
-        let Some((_, file)) = self.version.candidates(key).next() else { return Ok(None) };
+        let Some(file) = self.version.first_candidate(key) else { return Ok(None) };
         let found = file.table().get(key, hash, read)?.filter(|(seq_type, _)| seq_type.is_put());
         Ok(found.map(|(_, value)| Found::Table(file.table(), value)))
     }
@@ -217,7 +211,7 @@ impl SuperVersionCell {
 
     /// The current super version, for as long as `guard` lives.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, _guard: &'g ReadGuard) -> &'g SuperVersion {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> &'g SuperVersion {
         // Acquire: pairs with the swap in `install`, publishing the contents.
         let current = self.current.load(Ordering::Acquire);
         // SAFETY: invariants 1 to 3; neither the cell nor the guard ends before
@@ -227,7 +221,7 @@ impl SuperVersionCell {
 
     /// A reference of the caller's own.
     pub(crate) fn acquire(&self) -> Arc<SuperVersion> {
-        let guard = pin();
+        let guard = epoch::pin();
         let current: *const SuperVersion = self.load(&guard);
         // SAFETY: the pointer comes from `Arc::into_raw` (invariant 1) and its
         // reference is not released while the guard lives (invariant 3).
@@ -239,7 +233,6 @@ impl SuperVersionCell {
 
     /// Replaces the current super version. Callers serialise among themselves.
     pub(crate) fn install(&self, next: SuperVersion) {
-        let guard = pin();
         let graveyard = Arc::clone(&self.graveyard);
         // Before the swap: behind it nothing may unwind, which would drop the old
         // one while readers are at it.
@@ -253,10 +246,8 @@ impl SuperVersionCell {
         if seeded::bug("bury-early") {
             return graveyard.bury(old);
         }
-        // `defer` runs the closure when every current guard has ended
-        // (invariant 3).
-        guard.0.defer(move || graveyard.bury(old));
-        guard.0.flush();
+        // Invariant 3: after the swap.
+        epoch::retire(move || graveyard.bury(old));
     }
 }
 
@@ -274,20 +265,12 @@ impl fmt::Debug for SuperVersionCell {
     }
 }
 
-/// Runs deferred closures whose time has come; called by the purge thread.
-pub(crate) fn collect() {
-    pin().0.flush();
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::mpsc;
-    use std::thread;
 
     use super::*;
-    use crate::types::key::{PrefixMap, ValueType};
+    use crate::types::key::{PrefixMap, ValueType, hash_key};
 
     struct Panics;
 
@@ -319,7 +302,7 @@ mod tests {
         let super_version = || of_memtable(&[]);
         let cell = SuperVersionCell::new(super_version(), Arc::new(Panics));
         let old = Arc::downgrade(&cell.acquire());
-        let guard = pin();
+        let guard = epoch::pin();
         assert!(catch_unwind(AssertUnwindSafe(|| cell.install(super_version()))).is_err());
         assert!(old.upgrade().is_some(), "dropped while a guard lives");
         assert!(std::ptr::eq(cell.load(&guard), old.as_ptr()), "nothing was replaced");
@@ -345,40 +328,5 @@ mod tests {
                 assert_eq!(changed, sequence > since, "{key:?} since {since}");
             }
         }
-    }
-
-    /// Reads when its thread has hardly anything left.
-    struct LastWish {
-        cell: Arc<SuperVersionCell>,
-        tell: mpsc::Sender<(bool, bool)>,
-    }
-
-    impl Drop for LastWish {
-        fn drop(&mut self) {
-            let guard = pin();
-            let read = SeqType::for_read(SEQUENCE_MAX);
-            let found = self.cell.load(&guard).get(b"key", read).unwrap().is_some();
-            self.tell.send((HANDLE.try_with(|_| ()).is_ok(), found)).unwrap();
-        }
-    }
-
-    thread_local! {
-        static LAST_WISH: RefCell<Option<LastWish>> = const { RefCell::new(None) };
-    }
-
-    #[test]
-    fn a_destructor_of_a_thread_may_still_read() {
-        let super_version = of_memtable(&[(b"key", 1)]);
-        let cell = Arc::new(SuperVersionCell::new(super_version, Arc::new(Panics)));
-        let (tell, told) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            // The later of the two goes first.
-            LAST_WISH.set(Some(LastWish { cell, tell }));
-            drop(pin());
-        });
-        reader.join().unwrap();
-        let (has_handle, found) = told.recv().unwrap();
-        assert!(!has_handle, "nothing was tried");
-        assert!(found);
     }
 }

@@ -305,6 +305,17 @@ impl Version {
         self.runs.len() == 1
     }
 
+    /// The first of [`candidates`](Self::candidates); quicker where all files are
+    /// in one level below L0.
+    #[inline]
+    pub(crate) fn first_candidate(&self, key: &[u8]) -> Option<&Arc<FileMeta>> {
+        if !self.occupied.is_power_of_two() || self.occupied & 1 == 1 {
+            return self.candidates(key).next().map(|(_, file)| file);
+        }
+        let level = &self.levels[self.occupied.trailing_zeros() as usize];
+        level.find_file(key).map(|at| &level.files[at])
+    }
+
     /// The files that may hold `key`, those with newer entries first.
     #[inline]
     pub(crate) fn candidates<'v, 'k>(&'v self, key: &'k [u8]) -> Candidates<'v, 'k> {

@@ -20,13 +20,13 @@ use crate::compaction::output::TableContext;
 use crate::config::{ReadMode, VerifyChecksums};
 use crate::env::Env;
 use crate::sstable::Origin;
-use crate::types::key::{SeqType, ValueType};
+use crate::types::key::{SeqType, ValueType, hash_key};
+use crate::util::epoch::{collect, pin};
 use crate::util::seeded::tests::must_fail;
 use crate::util::sync::explore;
 use crate::version::builder::VersionBuilder;
 use crate::version::edit::FamilyEdit;
 use crate::version::models::Buried;
-use crate::version::super_version::{collect, pin};
 
 const SCHEDULES: usize = 20_000;
 
@@ -101,7 +101,8 @@ impl Model {
         let super_version = self.views[0].cell().load(&guard);
         let read = SeqType::for_read(self.rig.pipeline.visible());
         for n in 1..=least {
-            let found = super_version.get(&n.to_le_bytes(), read).unwrap();
+            let key = n.to_le_bytes();
+            let found = super_version.get(&key, hash_key(&key), read).unwrap();
             assert!(found.is_some(), "key {n} of {least} is lost");
         }
         assert!(!self.buried.contains(super_version), "buried while it is read");

@@ -22,8 +22,8 @@
 use super::{Pipeline, State};
 use crate::error::Result;
 use crate::types::key::SequenceNumber;
+use crate::util::epoch::pin;
 use crate::util::sync::MutexGuard;
-use crate::version::super_version::pin;
 
 /// Rounds of spinning and of yielding with the lock held, at the first attempt.
 pub(super) const SPINS: usize = if cfg!(shuttle) { 1 } else { 200 };
