@@ -78,6 +78,8 @@ const UNSAFE_HOMES: &[&str] = &[
     "src/types/slice.rs",
     // One instruction that cannot fault.
     "src/util/prefetch.rs",
+    // Vector instructions that every x86-64 has.
+    "src/util/simd.rs",
     // The models' `from_ptr`, as that of the atomics it stands for.
     "src/util/sync.rs",
     // Implement unsafe methods: of `WalBackend`, and `Env::map`.

@@ -32,6 +32,7 @@ use crate::env::lines::{LINE_LEN, Line, Lines};
 use crate::filter::bloom::line_of;
 use crate::util::coding::Cursor;
 use crate::util::prefetch::prefetch;
+use crate::util::simd::equal_masked;
 
 const SLOTS: usize = LINE_LEN / 4;
 /// Slots of a line that are used on average.
@@ -294,7 +295,7 @@ impl PointIndex {
         let mut at = line_of(hash, lines.len());
         for _ in 0..self.probes {
             let line = &lines[at];
-            let mut hits = hits(line, tag, !0 << self.place_bits);
+            let mut hits = equal_masked(line, !0 << self.place_bits, tag);
             while hits != 0 {
                 let place = slot(line, hits.trailing_zeros() as usize) ^ tag;
                 let (block, number) = (place >> self.slot_bits, place & !(!0 << self.slot_bits));
@@ -309,32 +310,6 @@ impl PointIndex {
             at = if at + 1 == lines.len() { 0 } else { at + 1 };
         }
         None
-    }
-}
-
-/// The slots of a line with this tag, one bit each.
-#[inline]
-fn hits(line: &Line, tag: u32, tag_mask: u32) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of x86-64; the loads need no alignment, and each is of
-    // one of the line's chunks.
-    unsafe {
-        use std::arch::x86_64::*;
-        let (tag, tag_mask) = (_mm_set1_epi32(tag as i32), _mm_set1_epi32(tag_mask as i32));
-        let (quarters, _) = line.as_chunks::<16>();
-        let equal = |i: usize| {
-            let slots = _mm_loadu_si128(quarters[i].as_ptr().cast());
-            _mm_cmpeq_epi32(_mm_and_si128(slots, tag_mask), tag)
-        };
-        // All ones or all zeros stay so when packed to half the size.
-        let low = _mm_packs_epi32(equal(0), equal(1));
-        let high = _mm_packs_epi32(equal(2), equal(3));
-        _mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let hit = |i| u32::from(slot(line, i) & tag_mask == tag) << i;
-        (0..SLOTS).map(hit).fold(0, |hits, hit| hits | hit)
     }
 }
 

@@ -8,5 +8,6 @@ pub(crate) mod prefetch;
 pub(crate) mod priority;
 pub(crate) mod seeded;
 pub(crate) mod share;
+pub(crate) mod simd;
 pub(crate) mod span;
 pub(crate) mod sync;

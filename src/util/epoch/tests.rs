@@ -1,3 +1,6 @@
+//! What is retired: when it is run, and that it always is. Other tests of the process
+//! pin as well, so that a collection may have to be tried again.
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::sync::{Arc, Barrier};
 use std::thread;
