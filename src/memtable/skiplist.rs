@@ -329,6 +329,7 @@ impl SkipList {
         equal.or_else(|| self.follow(after))
     }
 
+    #[inline]
     pub(super) fn first(&self) -> Option<Node<'_>> {
         self.after(self.head())
     }

@@ -10,6 +10,7 @@ pub(crate) mod builder;
 mod compressed;
 mod explain;
 pub(crate) mod format;
+mod in_place;
 pub(crate) mod index;
 pub(crate) mod iterator;
 mod lazy;

@@ -22,10 +22,9 @@
 //!    that goes through the block cache, as compressed ones do. So the lookup in
 //!    a mapped table pays nothing for it, and the same block code serves both.
 //!    Rule 3 is then about each read from the file, not the first.
-//! 8. In a table with a point index the entry is found from the hash of its
-//!    key, without the index of blocks, and the block is looked at only before its first
-//!    touch, which checks that it is of the shape that the address assumes. So
-//!    a touch that cannot check that, before the point index is there, sets no bit.
+//! 8. In a table with a point index an entry is found without a look at its block
+//!    (`in_place`), which assumes the block's shape. The first touch checks that; a
+//!    touch that cannot, before the point index is there, sets no bit.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -40,7 +39,7 @@ use super::index::DataHandle;
 use super::iterator::TableIter;
 use super::lazy::Part;
 use super::open::{Blocks, Head, Hints, Opening};
-use super::points::{Place, PointIndex};
+use super::points::PointIndex;
 use super::source::Source;
 use crate::cache::{BlockCache, BlockKey};
 use crate::config::{ReadMode, VerifyChecksums};
@@ -119,15 +118,6 @@ impl Deref for TableValue<'_> {
             TableValue::Cached(pinned) => pinned,
         }
     }
-}
-
-/// What the point index says of a key.
-enum Pointed<'a> {
-    Nowhere,
-    /// The only entry of the key.
-    Entry(SeqType, &'a [u8]),
-    /// Perhaps in a block that was not touched yet.
-    Untouched,
 }
 
 impl Table {
@@ -272,113 +262,6 @@ impl Table {
             Some(points) => self.get_by(points, key, hash, read),
             None => self.get_from(self.locate(key)?, key, read),
         }
-    }
-
-    /// The value that [`get`](Self::get) finds, `Some(None)` if it finds none or a
-    /// tombstone; `None` where that takes more than the point index.
-    #[inline]
-    pub(crate) fn get_in_place(
-        &self,
-        key: &[u8],
-        hash: u64,
-        read: SeqType,
-    ) -> Option<Option<&[u8]>> {
-        let hints = self.hints.get()?;
-        let points = hints.points.as_ref()?;
-        points.prefetch(hash);
-        if !hints.may_contain(hash) {
-            return Some(None);
-        }
-        match self.point_at(points, key, hash) {
-            Pointed::Nowhere => Some(None),
-            Pointed::Entry(seq_type, value) => {
-                Some((seq_type <= read && seq_type.is_put()).then_some(value))
-            }
-            Pointed::Untouched => None,
-        }
-    }
-
-    /// [`get`](Self::get) by the point index (rule 8).
-    #[inline]
-    pub(super) fn get_by(
-        &self,
-        points: &PointIndex,
-        key: &[u8],
-        hash: u64,
-        read: SeqType,
-    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
-        match self.point_at(points, key, hash) {
-            Pointed::Nowhere => Ok(None),
-            Pointed::Entry(seq_type, value) => {
-                Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))))
-            }
-            Pointed::Untouched => self.get_from(self.locate(key)?, key, read),
-        }
-    }
-
-    /// Looks for `key` where the point index says.
-    #[inline]
-    fn point_at(&self, points: &PointIndex, key: &[u8], hash: u64) -> Pointed<'_> {
-        if key.len() != points.key_len() {
-            return Pointed::Nowhere;
-        }
-        let found = points.find(hash, |block, number| {
-            let place = points.entry(block, number)?;
-            if !self.is_in_place(block) {
-                return Some(Pointed::Untouched);
-            }
-            let (seq_type, value) = self.match_entry(place, self.entry_at(place)?, key)?;
-            Some(Pointed::Entry(seq_type, value))
-        });
-        found.unwrap_or(Pointed::Nowhere)
-    }
-
-    /// Sequence, type and value of `entry`, which is at `place`, if it is one of `key`.
-    #[inline]
-    pub(super) fn match_entry<'a>(
-        &self,
-        place: Place,
-        entry: &'a [u8],
-        key: &[u8],
-    ) -> Option<(SeqType, &'a [u8])> {
-        let (found, value) = entry.split_at_checked(key.len())?;
-        if found != key {
-            return None;
-        }
-        Some((self.seq_type_at(place)?, value))
-    }
-
-    /// Sequence and type of an entry of a block that is in place.
-    #[inline]
-    pub(super) fn seq_type_at(&self, place: Place) -> Option<SeqType> {
-        Some(match place.seq_type {
-            None => SEQ_TYPE_BOTTOM,
-            Some(at) => SeqType(u64::from_le_bytes(*self.region.get(at..)?.first_chunk()?)),
-        })
-    }
-
-    /// An entry of a block that is in place.
-    #[inline]
-    pub(super) fn entry(&self, place: Place) -> Option<&[u8]> {
-        self.region.get(place.start..place.start + place.len)
-    }
-
-    /// [`entry`](Self::entry), on its way to the caches with its sequence number.
-    #[inline]
-    pub(super) fn entry_at(&self, place: Place) -> Option<&[u8]> {
-        let entry = self.entry(place)?;
-        if let Some(at) = place.seq_type {
-            prefetch_address(self.region.as_ptr().wrapping_add(at));
-        }
-        prefetch_entry(entry);
-        Some(entry)
-    }
-
-    /// Whether the entries of block `i` may be read without a look at it, in a
-    /// table with a point index: no other [has addresses](Self::has_addresses).
-    #[inline]
-    pub(super) fn is_in_place(&self, i: usize) -> bool {
-        self.is_touched(i)
     }
 
     /// The first block that can hold `key`.

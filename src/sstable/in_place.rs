@@ -1,0 +1,135 @@
+//! Entries found by the point index, where they lie in the mapping.
+//!
+//! 1. The hash of a key leads to block and number of its entry, and these to its
+//!    address, since all blocks are alike: without the index of blocks, and without a
+//!    look at the block.
+//! 2. So an entry is read only in a block that was touched before (rules 3 and 8 of
+//!    the reader). If one that the index names was not, the lookup goes through the
+//!    blocks, which touches it.
+//! 3. Whatever the index says is a hint: the key is compared. It is the only entry
+//!    of its key, or the table had no point index.
+
+use super::format::SEQ_TYPE_BOTTOM;
+use super::points::{Place, PointIndex};
+use super::reader::{Table, TableValue, prefetch_entry};
+use crate::error::Result;
+use crate::types::key::SeqType;
+use crate::util::prefetch::prefetch_address;
+
+/// What the point index says of a key.
+enum Pointed<'a> {
+    Nowhere,
+    /// The only entry of the key.
+    Entry(SeqType, &'a [u8]),
+    /// Perhaps in a block that was not touched yet.
+    Untouched,
+}
+
+impl Table {
+    /// The value that [`get`](Self::get) finds, `Some(None)` if it finds none or a
+    /// tombstone; `None` where that takes more than the point index.
+    #[inline]
+    pub(crate) fn get_in_place(
+        &self,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Option<Option<&[u8]>> {
+        let hints = self.hints.get()?;
+        let points = hints.points.as_ref()?;
+        points.prefetch(hash);
+        if !hints.may_contain(hash) {
+            return Some(None);
+        }
+        match self.point_at(points, key, hash) {
+            Pointed::Nowhere => Some(None),
+            Pointed::Entry(seq_type, value) => {
+                Some((seq_type <= read && seq_type.is_put()).then_some(value))
+            }
+            Pointed::Untouched => None,
+        }
+    }
+
+    /// [`get`](Self::get) by the point index.
+    #[inline]
+    pub(super) fn get_by(
+        &self,
+        points: &PointIndex,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<(SeqType, TableValue<'_>)>> {
+        match self.point_at(points, key, hash) {
+            Pointed::Nowhere => Ok(None),
+            Pointed::Entry(seq_type, value) => {
+                Ok((seq_type <= read).then_some((seq_type, TableValue::Mapped(value))))
+            }
+            Pointed::Untouched => self.get_from(self.locate(key)?, key, read),
+        }
+    }
+
+    /// Looks for `key` where the point index says.
+    #[inline]
+    fn point_at(&self, points: &PointIndex, key: &[u8], hash: u64) -> Pointed<'_> {
+        if key.len() != points.key_len() {
+            return Pointed::Nowhere;
+        }
+        let found = points.find(hash, |block, number| {
+            let place = points.entry(block, number)?;
+            if !self.is_in_place(block) {
+                return Some(Pointed::Untouched);
+            }
+            let (seq_type, value) = self.match_entry(place, self.entry_at(place)?, key)?;
+            Some(Pointed::Entry(seq_type, value))
+        });
+        found.unwrap_or(Pointed::Nowhere)
+    }
+
+    /// Sequence, type and value of `entry`, which is at `place`, if it is one of `key`.
+    #[inline]
+    pub(super) fn match_entry<'a>(
+        &self,
+        place: Place,
+        entry: &'a [u8],
+        key: &[u8],
+    ) -> Option<(SeqType, &'a [u8])> {
+        let (found, value) = entry.split_at_checked(key.len())?;
+        if found != key {
+            return None;
+        }
+        Some((self.seq_type_at(place)?, value))
+    }
+
+    /// Sequence and type of an entry of a block that is in place.
+    #[inline]
+    pub(super) fn seq_type_at(&self, place: Place) -> Option<SeqType> {
+        Some(match place.seq_type {
+            None => SEQ_TYPE_BOTTOM,
+            Some(at) => SeqType(u64::from_le_bytes(*self.region().get(at..)?.first_chunk()?)),
+        })
+    }
+
+    /// An entry of a block that is in place.
+    #[inline]
+    pub(super) fn entry(&self, place: Place) -> Option<&[u8]> {
+        self.region().get(place.start..place.start + place.len)
+    }
+
+    /// [`entry`](Self::entry), on its way to the caches with its sequence number.
+    #[inline]
+    pub(super) fn entry_at(&self, place: Place) -> Option<&[u8]> {
+        let entry = self.entry(place)?;
+        if let Some(at) = place.seq_type {
+            prefetch_address(self.region().as_ptr().wrapping_add(at));
+        }
+        prefetch_entry(entry);
+        Some(entry)
+    }
+
+    /// Whether the entries of block `i` may be read without a look at it, in a
+    /// table with a point index: no other [has addresses](Self::has_addresses).
+    #[inline]
+    pub(super) fn is_in_place(&self, i: usize) -> bool {
+        self.is_touched(i)
+    }
+}
