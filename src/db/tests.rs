@@ -1,5 +1,7 @@
 //! Closing, and what else needs a look behind the handles.
 
+mod runs;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -208,47 +210,6 @@ fn a_lookup_finds_the_newest_of_many_runs() {
         }
     }
     assert_eq!(db.stats().families[0].levels[0].files, 11);
-}
-
-#[test]
-fn one_run_is_read_in_whatever_levels_it_lies() {
-    let env = FaultEnv::new(SimEnv::new());
-    let family = ColumnFamilyOptions::default().level0_file_trigger(100);
-    let db = Db::open("/db", &options(&env).default_column_family(family)).unwrap();
-    let key = |n: u32| format!("{n:05}");
-    let is_there = |n: &u32| n.is_multiple_of(2) && n % 10 != 4;
-    let mut snapshots = vec![];
-    for part in 0..6 {
-        for n in (part * 100..part * 100 + 100).filter(is_there) {
-            db.put(key(n), key(n)).unwrap();
-        }
-        // Some tables have sequence numbers, others have none.
-        snapshots.push(db.snapshot());
-        db.flush().unwrap();
-        if part == 2 {
-            db.compact_range::<&str>(..).unwrap();
-        }
-    }
-    let version = db.core().family_named("default").unwrap().view().version();
-    assert!(version.is_one_run() && version.occupied_levels().count() > 1, "{version:?}");
-    let keys: Vec<_> = (0..700).map(key).collect();
-    let mut cursor = db.cursor();
-    for (n, found) in (0..700).zip(db.multi_get(&keys)) {
-        let expected = (n < 600 && is_there(&n)).then(|| key(n));
-        let expected = expected.as_ref().map(|value| value.as_bytes());
-        assert_eq!(db.get(key(n)).unwrap().as_deref(), expected, "{n}");
-        assert_eq!(found.unwrap().as_deref(), expected, "{n}");
-        cursor.seek(key(n)).unwrap();
-        let next = (n..600).find(is_there).map(key);
-        assert_eq!(cursor.valid().then(|| cursor.key()), next.as_ref().map(|key| key.as_bytes()));
-        cursor.seek_for_prev(key(n)).unwrap();
-        let last = (0..=n.min(599)).rev().find(is_there).map(key);
-        assert_eq!(cursor.valid().then(|| cursor.key()), last.as_ref().map(|key| key.as_bytes()));
-    }
-    for (part, snapshot) in (1..).zip(&snapshots) {
-        assert_eq!(snapshot.iter().count(), part * 40);
-        assert_eq!(snapshot.iter().rev().count(), part * 40);
-    }
 }
 
 /// The bottom is where the data ends, which need not be the last level.

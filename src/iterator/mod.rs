@@ -32,7 +32,8 @@ pub(crate) trait InternalIterator {
     /// seeks overlap: `locate` all, `prefetch_located` all, `seek_located` all.
     fn locate(&mut self, _key: InternalKeyRef<'_>) {}
     /// After [`locate`](Self::locate) of the same key, once what that asked for
-    /// is there: the fetch of the entry that it is likely to be.
+    /// is there: the fetch of the entry that it is likely to be. May leave the
+    /// position invalid.
     fn prefetch_located(&mut self, _key: InternalKeyRef<'_>) {}
     /// As `seek`, after [`locate`](Self::locate) of the same key.
     fn seek_located(&mut self, key: InternalKeyRef<'_>) -> Result<()> {

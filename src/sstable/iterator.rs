@@ -47,9 +47,9 @@ enum Aim {
     Nowhere,
     /// To the block that the fences name; to be found yet if `None`.
     Block(Option<usize>),
-    /// To the block that is held; the entries there with the key's head, from the
-    /// first to past the last.
-    Ties((u32, u32)),
+    /// To a block, and of its entries to those with the key's head, from the first
+    /// to past the last.
+    Ties(usize, (u32, u32)),
     /// To what the point index says of the key with this hash.
     Hash(u64),
 }
@@ -185,7 +185,7 @@ impl TableIter {
     /// Starts fetching the entry that `key` is likely to be.
     pub(crate) fn prefetch_located(&mut self, key: InternalKeyRef<'_>) {
         match self.aim {
-            Aim::Nowhere | Aim::Block(None) | Aim::Ties(_) => {}
+            Aim::Nowhere | Aim::Block(None) | Aim::Ties(..) => {}
             Aim::Block(Some(block)) => self.aim_by_heads(block, key),
             Aim::Hash(hash) => {
                 // To find it is to fetch it.
@@ -210,7 +210,7 @@ impl TableIter {
             let entry = self.block.get(entry.key_start as usize..entry.end as usize);
             entry.into_iter().for_each(prefetch_entry);
         }
-        self.aim = Aim::Ties(ties);
+        self.aim = Aim::Ties(block, ties);
     }
 
     /// [`seek`](Self::seek) after [`locate`](Self::locate) of the same key. Says
@@ -300,7 +300,7 @@ impl TableIter {
             Aim::Nowhere | Aim::Hash(_) => return Ok(()),
             Aim::Block(Some(block)) => (block, None),
             Aim::Block(None) => (self.table.locate(key.user_key)?, None),
-            Aim::Ties(ties) => (self.held, Some(ties)),
+            Aim::Ties(block, ties) => (block, Some(ties)),
         };
         self.begin();
         while self.hold(i)? {

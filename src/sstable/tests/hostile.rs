@@ -33,6 +33,19 @@ pub(super) fn use_table(table: &Arc<Table>, entries: &[Entry], trusted: bool) {
     {
         assert_eq!(scanned, entries);
     }
+    // Even where it is wrong, it is the same whether the entry was fetched or not.
+    for (key, _) in entries {
+        let place = |fetched: bool| {
+            let mut iter = table.iter(true);
+            iter.locate(key.as_ref(), false);
+            if fetched {
+                iter.prefetch_located(key.as_ref());
+            }
+            let sought = iter.seek_located(key.as_ref()).is_ok();
+            sought.then(|| iter.valid().then(|| (iter.key().to_owned(), iter.value().to_vec())))
+        };
+        assert_eq!(place(true), place(false));
+    }
     let mut iter = table.iter(false);
     let mut moved = iter.seek_to_last();
     while moved.is_ok() && iter.valid() {

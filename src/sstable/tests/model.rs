@@ -99,7 +99,16 @@ proptest! {
                     at = entries.len() - 1;
                 }
                 2 => {
-                    iter.seek(target).unwrap();
+                    if seq % 3 == 0 {
+                        iter.seek(target).unwrap();
+                    } else {
+                        iter.locate(target, seq % 2 == 0);
+                        iter.prefetch_located(target);
+                        // Twice: nothing is left over from the first.
+                        (0..1 + seq % 2).for_each(|_| {
+                            iter.seek_located(target).unwrap();
+                        });
+                    }
                     at = entries.partition_point(|(k, _)| k.as_ref() < target);
                 }
                 3 => {
