@@ -240,6 +240,8 @@ pub(crate) struct Version {
     levels: [Level; LEVELS],
     /// Bit n: level n has files. Lookups skip the other levels untouched.
     occupied: u8,
+    /// The level below L0 in which all files are, if that is so.
+    only_level: Option<u8>,
     /// Skips what all keys share.
     prefixes: PrefixMap,
     runs: Vec<Arc<Run>>,
@@ -252,7 +254,9 @@ impl Version {
         let bit = |(level, l): (usize, &Level)| u8::from(!l.files.is_empty()) << level;
         let occupied = levels.iter().enumerate().map(bit).fold(0, |all, b| all | b);
         let (prefixes, runs) = (PrefixMap::default(), runs::sorted_runs(&levels));
-        let mut version = Version { levels, occupied, prefixes, runs };
+        let is_only = occupied.is_power_of_two() && occupied != 1;
+        let only_level = is_only.then(|| occupied.trailing_zeros() as u8);
+        let mut version = Version { levels, occupied, only_level, prefixes, runs };
         if let Some((low, high)) = version.key_range() {
             version.prefixes = PrefixMap::between(low, high);
         }
@@ -309,10 +313,10 @@ impl Version {
     /// in one level below L0.
     #[inline]
     pub(crate) fn first_candidate(&self, key: &[u8]) -> Option<&Arc<FileMeta>> {
-        if !self.occupied.is_power_of_two() || self.occupied & 1 == 1 {
+        let Some(level) = self.only_level else {
             return self.candidates(key).next().map(|(_, file)| file);
-        }
-        let level = &self.levels[self.occupied.trailing_zeros() as usize];
+        };
+        let level = &self.levels[usize::from(level)];
         level.find_file(key).map(|at| &level.files[at])
     }
 
@@ -372,6 +376,9 @@ impl Version {
             }
             if (self.occupied >> n & 1 == 1) == level.files.is_empty() {
                 return Err(format!("L{n}: occupied bit is wrong"));
+            }
+            if self.only_level == Some(n as u8) && self.occupied != 1 << n {
+                return Err(format!("L{n} is not the only level"));
             }
             if let Some(twice) = level.files.iter().find(|f| !numbers.insert(f.number)) {
                 return Err(format!("L{n}: file {} is there twice", twice.number));
