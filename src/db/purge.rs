@@ -57,6 +57,8 @@ struct State {
     /// While above 0, no file is unlinked: somebody needs the names.
     held: usize,
     shutdown: bool,
+    /// The thread has ended: who buries frees.
+    ended: bool,
 }
 
 impl State {
@@ -139,6 +141,11 @@ impl Graveyard for Purge {
     fn bury(&self, super_version: Arc<SuperVersion>) {
         let mut state = self.state.lock();
         state.announced -= 1;
+        if state.ended {
+            // The lock goes first.
+            drop(state);
+            return drop(super_version);
+        }
         state.super_versions.push(super_version);
         drop(state);
         self.changed.notify_all();
@@ -166,7 +173,8 @@ impl PurgeThread {
     }
 
     /// Does what is left and ends the thread. Super versions that somebody sees
-    /// even then are freed by the next thread that collects.
+    /// for longer (in a function given to `get_with`, of any database) are freed by
+    /// the next collection, which is another database's.
     pub(crate) fn shutdown(&self) {
         self.purge.state.lock().shutdown = true;
         self.purge.changed.notify_all();
@@ -214,6 +222,8 @@ impl Purge {
         let mut spare = None;
         // Until contents of unlinked files are to be freed.
         let mut dead = None;
+        // What databases that are closed have left behind.
+        collect();
         let mut state = self.state.lock();
         loop {
             if !state.is_empty() {
@@ -229,14 +239,18 @@ impl Purge {
                 state.tables -= tables_of(&gone);
             } else if state.shutdown {
                 if state.announced == 0 || nudges == 0 {
+                    state.ended = true;
                     drop(state);
                     return dead_space::free_all();
                 }
                 nudges -= 1;
                 drop(state);
                 collect();
-                std::thread::yield_now();
                 state = self.state.lock();
+                if state.announced > 0 {
+                    // Somebody still reads.
+                    self.changed.wait_for(&mut state, NUDGE_INTERVAL);
+                }
             } else {
                 let is_announced = state.announced > 0;
                 let nudge = is_announced.then_some(NUDGE_INTERVAL);

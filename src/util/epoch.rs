@@ -24,7 +24,10 @@
 //! 6. A thread registers under the lock under which `collect` copies the list of
 //!    records: one that is not in the copy comes after the swap (2).
 //!
-//! The epochs are the process's: a long pin delays all databases' collections.
+//! The epochs are the process's: a long pin delays all databases' collections. So does
+//! a kernel that refuses `membarrier` later on (a filter of system calls set up after
+//! the first pin): then nothing more is collected. A child of `fork` has the records of
+//! its parent's other threads as they were, and should not use what was open.
 
 #[cfg(all(test, shuttle))]
 mod models;
@@ -33,6 +36,7 @@ mod tests;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence, fence};
 
@@ -184,9 +188,11 @@ pub(crate) fn pin() -> Guard {
     let depth = record.depth.load(Ordering::Relaxed);
     record.depth.store(depth + 1, Ordering::Relaxed);
     if depth == 0 {
-        // Acquire: rule 2. Relaxed: rule 4 is about this store.
+        // Acquire: rule 2. Release: whoever sees this instead of the 0 that an earlier
+        // guard has left also sees that its reads are over. Neither orders the store
+        // before later loads: rule 4.
         let epoch = place::domain().epoch.load(Ordering::Acquire);
-        record.epoch.store(epoch, Ordering::Relaxed);
+        record.epoch.store(epoch, Ordering::Release);
         if record.fences {
             fence(Ordering::SeqCst);
         } else {
@@ -272,28 +278,32 @@ pub(crate) fn collect() {
     let domain = place::domain();
     // Acquire: the swaps before this epoch come before the barrier.
     let epoch = domain.epoch.load(Ordering::Acquire);
-    let records = {
+    let (first, records) = {
         let state = domain.state.lock();
-        if state.retired.is_empty() {
-            return;
-        }
-        state.records.clone()
+        let Some(first) = state.retired.iter().map(|retired| retired.tag).min() else { return };
+        (first, state.records.clone())
     };
-    if !barrier() {
-        return;
-    }
-    // Not past the epoch: what was retired meanwhile may have been found since a
-    // record was looked at.
-    let end = if seeded::bug("collect-unbounded") { u64::MAX } else { epoch };
     let pinned = |record: &&Record| {
         // Acquire: the reads of guards that have ended come before what follows.
         let epoch = record.epoch.load(Ordering::Acquire);
         (epoch > 0).then_some(epoch)
     };
+    // A look before the barrier, which interrupts all processors: a record that is in
+    // the way may be there for long.
+    let is_in_the_way = records.iter().filter_map(pinned).any(|epoch| epoch <= first);
+    if is_in_the_way || !barrier() {
+        return;
+    }
+    // Not past the epoch: what was retired meanwhile may have been found since a
+    // record was looked at.
+    let end = if seeded::bug("collect-unbounded") { u64::MAX } else { epoch };
     let end = records.iter().filter_map(pinned).fold(end, u64::min);
     let ready: Vec<Retired> =
         domain.state.lock().retired.extract_if(.., |retired| retired.tag < end).collect();
-    ready.into_iter().for_each(|retired| (retired.act)());
+    for retired in ready {
+        // One that panics keeps no other from its turn, nor its thread from its work.
+        let _ = catch_unwind(AssertUnwindSafe(retired.act));
+    }
 }
 
 /// Has every thread pass a barrier (rule 4). False: the kernel refuses, and nothing

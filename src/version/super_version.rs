@@ -10,7 +10,8 @@
 //!    swap (`util::epoch`): by then every guard that could have seen the old
 //!    pointer has ended.
 //! 4. That frees nothing itself: it hands the reference to a [`Graveyard`], so that
-//!    a collection of one database never waits for an `munmap` of another's.
+//!    a collection of one database does not wait for an `munmap` of another's (unless
+//!    that was closed meanwhile).
 
 use std::fmt;
 use std::sync::Arc;

@@ -377,8 +377,9 @@ impl Version {
             if (self.occupied >> n & 1 == 1) == level.files.is_empty() {
                 return Err(format!("L{n}: occupied bit is wrong"));
             }
-            if self.only_level == Some(n as u8) && self.occupied != 1 << n {
-                return Err(format!("L{n} is not the only level"));
+            let is_only = n > 0 && self.occupied == 1 << n;
+            if is_only != (self.only_level == Some(n as u8)) {
+                return Err(format!("L{n} is, or is not, the only level"));
             }
             if let Some(twice) = level.files.iter().find(|f| !numbers.insert(f.number)) {
                 return Err(format!("L{n}: file {} is there twice", twice.number));
