@@ -97,6 +97,7 @@ const IN_MODELS: &[&str] = &[
     "link-overwritten",
     "publish-before-apply",
     "publish-out-of-order",
+    "records-before-epoch",
     "ticket-after-unlock",
     "version-overwritten",
     "wake-before-sleep",

@@ -2,7 +2,7 @@
 //!
 //! `munmap` and `unlink` of a large table take milliseconds; neither a reader
 //! nor a compaction should pay for them. Super versions arrive here when the
-//! epoch collector says that nobody can see them; dropping the last reference
+//! epochs (`util::epoch`) say that nobody can see them; dropping the last reference
 //! to a table or memtable happens on this thread. Files are unlinked once a
 //! durable manifest edit no longer names them: the mappings that readers still
 //! hold keep their contents, and the space returns with the last of them (and when
@@ -172,13 +172,17 @@ impl PurgeThread {
         Ok(PurgeThread { purge, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Does what is left and ends the thread. Super versions that somebody sees
-    /// for longer (in a function given to `get_with`, of any database) are freed by
-    /// the next collection, which is another database's.
+    /// Does what is left and ends the thread. A super version that somebody may see
+    /// 16 ms later (a lookup in any database of the process that waits for its device,
+    /// a slow function given to `get_with`) is freed by the next collection, which is
+    /// another database's; if there is none, with the process.
     pub(crate) fn shutdown(&self) {
         self.purge.state.lock().shutdown = true;
         self.purge.changed.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
+        let thread = self.thread.lock().take();
+        // The last handle may go on the thread itself, by what it frees: it ends then.
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        if let Some(thread) = thread.filter(|thread| !is_own(thread)) {
             // A panic of the thread has nothing to add: it owned no promise.
             let _ = thread.join();
         }
@@ -413,6 +417,20 @@ mod tests {
         while other.strong_count() > 0 || pool.has_spare() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn what_is_buried_after_the_end_is_freed() {
+        let thread = start(Arc::new(SimEnv::new()), Arc::default());
+        // Somebody reads on.
+        thread.announce();
+        thread.shutdown();
+        let mem = Arc::new(MemTable::new(0, 4096, PrefixMap::default()).unwrap());
+        let (version, recorder) = (Arc::default(), Arc::default());
+        let replaced = Arc::new(SuperVersion { mem, imms: Vec::new(), version, recorder });
+        let watch = Arc::downgrade(&replaced);
+        thread.bury(replaced);
+        assert!(watch.upgrade().is_none());
     }
 
     #[test]

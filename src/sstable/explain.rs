@@ -76,11 +76,13 @@ impl Table {
         if key.len() != points.key_len() {
             return Ok(None);
         }
+        let mut is_untouched = false;
         let found = points.find(hash, |block, number| {
             let start = clock::now();
             let place = points.entry(block, number)?;
             if !self.is_in_place(block) {
-                return self.explain_from(block, key, read, blocks).transpose();
+                is_untouched = true;
+                return None;
             }
             let (found, value) = self.entry_at(place)?.split_at_checked(key.len())?;
             let is_it = found == key;
@@ -93,9 +95,12 @@ impl Table {
                 elapsed: clock::since(start),
             });
             let seq_type = self.seq_type_at(place)?;
-            (is_it && seq_type <= read).then_some(Ok((seq_type, TableValue::Mapped(value))))
+            is_it.then_some((seq_type, TableValue::Mapped(value)))
         });
-        found.transpose()
+        if found.is_none() && is_untouched {
+            return self.explain_from(self.locate(key)?, key, read, blocks);
+        }
+        Ok(found.filter(|(seq_type, _)| *seq_type <= read))
     }
 
     /// `get_from`, step by step.

@@ -4,8 +4,8 @@
 //!    address, since all blocks are alike: without the index of blocks, and without a
 //!    look at the block.
 //! 2. So an entry is read only in a block that was touched before (rules 3 and 8 of
-//!    the reader). If one that the index names was not, the lookup goes through the
-//!    blocks, which touches it.
+//!    the reader). If one that the index names was not, and the key is in no other,
+//!    the lookup goes through the blocks, and touches the one that the key belongs to.
 //! 3. Whatever the index says is a hint: the key is compared. It is the only entry
 //!    of its key, or the table had no point index.
 
@@ -86,15 +86,16 @@ impl Table {
         if key.len() != points.key_len() {
             return Pointed::Nowhere;
         }
+        let mut otherwise = Pointed::Nowhere;
         let found = points.find(hash, |block, number| {
             let place = points.entry(block, number)?;
             if !self.is_in_place(block) {
-                return Some(Pointed::Untouched);
+                otherwise = Pointed::Untouched;
+                return None;
             }
-            let (seq_type, value) = self.match_entry(place, self.entry_at(place)?, key)?;
-            Some(Pointed::Entry(seq_type, value))
+            self.match_entry(place, self.entry_at(place)?, key)
         });
-        found.unwrap_or(Pointed::Nowhere)
+        found.map_or(otherwise, |(seq_type, value)| Pointed::Entry(seq_type, value))
     }
 
     /// Sequence, type and value of `entry`, which is at `place`, if it is one of `key`.

@@ -27,11 +27,11 @@
 //! The epochs are the process's: a long pin delays all databases' collections. So does
 //! a kernel that refuses `membarrier` later on (a filter of system calls set up after
 //! the first pin): then nothing more is collected. A child of `fork` has the records of
-//! its parent's other threads as they were, and should not use what was open.
+//! its parent's other threads as they were, pinned or not, and should use no database.
 
 #[cfg(all(test, shuttle))]
 mod models;
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests;
 
 use std::fmt;
@@ -73,8 +73,12 @@ struct State {
     retired: Vec<Retired>,
 }
 
+/// The epoch has lines of its own: every pin loads it.
+#[repr(align(128))]
+struct Epoch(AtomicU64);
+
 struct Domain {
-    epoch: AtomicU64,
+    epoch: Epoch,
     /// Never held while anything of `util::sync` is touched: models schedule there.
     state: Mutex<State>,
 }
@@ -82,13 +86,15 @@ struct Domain {
 impl Domain {
     const fn new() -> Domain {
         let state = State { records: Vec::new(), free: Vec::new(), retired: Vec::new() };
-        Domain { epoch: AtomicU64::new(1), state: Mutex::new(state) }
+        Domain { epoch: Epoch(AtomicU64::new(1)), state: Mutex::new(state) }
     }
 }
 
 /// Whether the kernel does what rule 4 asks for.
-static HAS_BARRIERS: LazyLock<bool> =
-    LazyLock::new(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
+static HAS_BARRIERS: LazyLock<bool> = LazyLock::new(|| {
+    membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+        && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+});
 
 #[cfg(not(shuttle))]
 mod place {
@@ -140,7 +146,7 @@ mod place {
 /// own, so that a schedule depends on no other model.
 #[cfg(shuttle)]
 mod place {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
 
     use shuttle::current::{TaskId, get_current_task};
@@ -148,12 +154,22 @@ mod place {
     use super::{Domain, Record};
 
     thread_local! {
-        static DOMAIN: &'static Domain = Box::leak(Box::new(Domain::new()));
+        static DOMAIN: Cell<&'static Domain> = Cell::new(Box::leak(Box::new(Domain::new())));
         static RECORDS: RefCell<HashMap<Option<TaskId>, &'static Record>> = RefCell::default();
     }
 
     pub(super) fn domain() -> &'static Domain {
-        DOMAIN.with(|domain| *domain)
+        DOMAIN.get()
+    }
+
+    /// A schedule begins, with nothing that depends on the ones before.
+    #[cfg(test)]
+    pub(crate) fn begin_schedule() {
+        let new = Box::leak(Box::new(Domain::new()));
+        let old = DOMAIN.replace(new);
+        let left = std::mem::take(&mut old.state.lock().retired);
+        RECORDS.take();
+        drop(left);
     }
 
     pub(super) fn mine() -> Option<&'static Record> {
@@ -167,11 +183,14 @@ mod place {
         });
     }
 
-    /// Threads of later schedules have the same numbers, and the records.
+    /// Nothing ends: the next schedule begins anew.
     pub(super) fn at_end() -> bool {
         true
     }
 }
+
+#[cfg(all(test, shuttle))]
+pub(crate) use place::begin_schedule;
 
 /// While it lives, nothing that its thread can find is collected.
 pub(crate) struct Guard {
@@ -191,7 +210,7 @@ pub(crate) fn pin() -> Guard {
         // Acquire: rule 2. Release: whoever sees this instead of the 0 that an earlier
         // guard has left also sees that its reads are over. Neither orders the store
         // before later loads: rule 4.
-        let epoch = place::domain().epoch.load(Ordering::Acquire);
+        let epoch = place::domain().epoch.0.load(Ordering::Acquire);
         record.epoch.store(epoch, Ordering::Release);
         if record.fences {
             fence(Ordering::SeqCst);
@@ -268,7 +287,7 @@ fn give_back(record: &'static Record) {
 pub(crate) fn retire(act: impl FnOnce() + Send + 'static) {
     let domain = place::domain();
     // Release: publishes the swap before it to who sees the new epoch.
-    let tag = domain.epoch.fetch_add(1, Ordering::Release);
+    let tag = domain.epoch.0.fetch_add(1, Ordering::Release);
     domain.state.lock().retired.push(Retired { tag, act: Box::new(act) });
 }
 
@@ -276,12 +295,13 @@ pub(crate) fn retire(act: impl FnOnce() + Send + 'static) {
 /// under a lock that what was retired may take.
 pub(crate) fn collect() {
     let domain = place::domain();
+    let early = seeded::bug("records-before-epoch").then(|| domain.state.lock().records.clone());
     // Acquire: the swaps before this epoch come before the barrier.
-    let epoch = domain.epoch.load(Ordering::Acquire);
+    let epoch = domain.epoch.0.load(Ordering::Acquire);
     let (first, records) = {
         let state = domain.state.lock();
         let Some(first) = state.retired.iter().map(|retired| retired.tag).min() else { return };
-        (first, state.records.clone())
+        (first, early.unwrap_or_else(|| state.records.clone()))
     };
     let pinned = |record: &&Record| {
         // Acquire: the reads of guards that have ended come before what follows.
@@ -302,7 +322,10 @@ pub(crate) fn collect() {
         domain.state.lock().retired.extract_if(.., |retired| retired.tag < end).collect();
     for retired in ready {
         // One that panics keeps no other from its turn, nor its thread from its work.
-        let _ = catch_unwind(AssertUnwindSafe(retired.act));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(retired.act)) {
+            // Dropping what it panicked with may panic as well.
+            std::mem::forget(panic);
+        }
     }
 }
 

@@ -233,6 +233,8 @@ pub(crate) fn explore(schedules: usize, body: impl Fn() + Send + Sync + 'static)
     let mut config = shuttle::Config::new();
     config.stack_size = STACK_BYTES;
     let body = move || {
+        model::set_in_model(false);
+        crate::util::epoch::begin_schedule();
         model::set_in_model(true);
         body();
     };

@@ -56,6 +56,11 @@ fn model_of_epochs() {
 }
 
 #[test]
+fn model_notices_threads_that_come_in_between() {
+    must_fail("records-before-epoch", || explore(SCHEDULES, replaced));
+}
+
+#[test]
 fn model_notices_collections_past_their_beginning() {
     must_fail("collect-unbounded", || explore(SCHEDULES, replaced));
 }

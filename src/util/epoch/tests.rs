@@ -47,23 +47,9 @@ fn a_later_reader_delays_nothing() {
 }
 
 #[test]
-fn all_is_run_once_and_in_order() {
-    let (count, order) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
-    let last = (0..100)
-        .map(|i| {
-            let (count, order) = (Arc::clone(&count), Arc::clone(&order));
-            retire(move || {
-                if count.fetch_add(1, Ordering::SeqCst) != i {
-                    order.store(false, Ordering::SeqCst);
-                }
-            });
-        })
-        .count();
-    while count.load(Ordering::SeqCst) < last {
-        collect();
-    }
-    collect();
-    assert_eq!(count.load(Ordering::SeqCst), last);
+fn a_panic_keeps_no_other_from_its_turn() {
+    retire(|| panic!("planted"));
+    collected(&retired());
 }
 
 #[test]
