@@ -38,12 +38,16 @@ fn find<'a, R>(
 ) -> Result<Option<R>> {
     let timer = super_version.recorder.start(Operation::Get);
     let (hash, read) = (hash_key(key), SeqType::for_read(sequence));
-    if let Some(found) = super_version.get_in_place(key, hash, read) {
+    let only = super_version.only_table(key);
+    // By itself, so that what is found is not carried through memory.
+    if let Some(Some(table)) = only
+        && let Some(found) = table.get_in_place(key, hash, read)
+    {
         timer.add(Counter::GetsFound, u64::from(found.is_some()));
         drop(timer);
-        return Ok(found.map(|(table, value)| f(Found::Table(table, TableValue::Mapped(value)))));
+        return Ok(found.map(|value| f(Found::Table(table, TableValue::Mapped(value)))));
     }
-    let found = super_version.get(key, hash, read)?;
+    let found = super_version.get(only, key, hash, read)?;
     timer.add(Counter::GetsFound, u64::from(found.is_some()));
     drop(timer);
     Ok(found.map(f))

@@ -94,40 +94,28 @@ impl<'a> Found<'a> {
 }
 
 impl SuperVersion {
-    /// Whether all that there is lies in tables, in one run.
+    /// Where all that there is lies in tables, in one run, as in a family at rest: the
+    /// table that may hold `key`, if any does. `None`: there are more places.
     #[inline]
-    fn is_one_run(&self) -> bool {
-        self.mem.is_empty() && self.imms.is_empty() && self.version.is_one_run()
-    }
-
-    /// What [`get`](Self::get) finds, where that takes no more than a table's point
-    /// index, as in a family at rest: then no result is carried from place to place
-    /// through memory. `None`: it takes more.
-    #[inline]
-    pub(crate) fn get_in_place(
-        &self,
-        key: &[u8],
-        hash: u64,
-        read: SeqType,
-    ) -> Option<Option<(&Arc<Table>, &[u8])>> {
-        if !self.is_one_run() {
-            return None;
-        }
-        let Some(file) = self.version.first_candidate(key) else { return Some(None) };
-        let found = file.table().get_in_place(key, hash, read)?;
-        Some(found.map(|value| (file.table(), value)))
+    pub(crate) fn only_table(&self, key: &[u8]) -> Option<Option<&Arc<Table>>> {
+        let is_one_run = self.mem.is_empty() && self.imms.is_empty() && self.version.is_one_run();
+        is_one_run.then(|| self.version.first_candidate(key).map(|file| file.table()))
     }
 
     /// The newest put of `key`, whose hash is `hash`, at or before `read`, newest
-    /// place first.
+    /// place first. `only` is its [`only_table`](Self::only_table).
     #[inline(never)]
-    pub(crate) fn get(&self, key: &[u8], hash: u64, read: SeqType) -> Result<Option<Found<'_>>> {
-        if !self.is_one_run() {
-            return self.get_from_many(key, hash, read);
-        }
-        let Some(file) = self.version.first_candidate(key) else { return Ok(None) };
-        let found = file.table().get(key, hash, read)?.filter(|(seq_type, _)| seq_type.is_put());
-        Ok(found.map(|(_, value)| Found::Table(file.table(), value)))
+    pub(crate) fn get<'a>(
+        &'a self,
+        only: Option<Option<&'a Arc<Table>>>,
+        key: &[u8],
+        hash: u64,
+        read: SeqType,
+    ) -> Result<Option<Found<'a>>> {
+        let Some(only) = only else { return self.get_from_many(key, hash, read) };
+        let Some(table) = only else { return Ok(None) };
+        let found = table.get(key, hash, read)?.filter(|(seq_type, _)| seq_type.is_put());
+        Ok(found.map(|(_, value)| Found::Table(table, value)))
     }
 
     /// Starts the misses of all places at once, wherever the key will be found. Not

@@ -102,7 +102,9 @@ impl Model {
         let read = SeqType::for_read(self.rig.pipeline.visible());
         for n in 1..=least {
             let key = n.to_le_bytes();
-            let found = super_version.get(&key, hash_key(&key), read).unwrap();
+            let found = super_version
+                .get(super_version.only_table(&key), &key, hash_key(&key), read)
+                .unwrap();
             assert!(found.is_some(), "key {n} of {least} is lost");
         }
         assert!(!self.buried.contains(super_version), "buried while it is read");
