@@ -25,7 +25,7 @@ use crate::types::key::{SEQUENCE_MAX, SeqType, SequenceNumber, hash_key};
 use crate::types::slice::{PinList, Slice};
 use crate::util::epoch::pin;
 use crate::util::seeded;
-use crate::version::super_version::{Found, SuperVersion};
+use crate::version::super_version::{Found, InPlace, SuperVersion};
 
 /// Gives `f` what one lookup at `sequence` finds. It is counted; what `f` does is
 /// not in its time.
@@ -38,15 +38,16 @@ fn find<'a, R>(
 ) -> Result<Option<R>> {
     let timer = super_version.recorder.start(Operation::Get);
     let (hash, read) = (hash_key(key), SeqType::for_read(sequence));
-    let only = super_version.only_table(key);
-    // By itself, so that what is found is not carried through memory.
-    if let Some(Some(table)) = only
-        && let Some(found) = table.get_in_place(key, hash, read)
-    {
-        timer.add(Counter::GetsFound, u64::from(found.is_some()));
-        drop(timer);
-        return Ok(found.map(|value| f(Found::Table(table, TableValue::Mapped(value)))));
-    }
+    // What is found in place is not carried through memory with what is found elsewhere.
+    let only = match super_version.get_in_place(key, hash, read) {
+        InPlace::Value(table, value) => {
+            timer.add(Counter::GetsFound, 1);
+            drop(timer);
+            return Ok(Some(f(Found::Table(table, TableValue::Mapped(value)))));
+        }
+        InPlace::Absent => return Ok(None),
+        InPlace::Elsewhere(only) => only,
+    };
     let found = super_version.get(only, key, hash, read)?;
     timer.add(Counter::GetsFound, u64::from(found.is_some()));
     drop(timer);
@@ -65,10 +66,11 @@ impl ColumnFamily {
     /// assert!(db.get("absent")?.is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let guard = pin();
         let super_version = self.load(&guard)?;
-        find(super_version, key.as_ref(), self.visible(), Found::into_slice)
+        find(super_version, key.as_ref(), self.visible(), |found| found.into_slice())
     }
 
     /// Calls `f` with the value of `key`, in place: no copy, no reference

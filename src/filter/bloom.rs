@@ -144,7 +144,7 @@ impl BloomFilter {
     }
 
     /// False only if no key with this hash was added.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         // In bounds: `hash >> 32 < 2^32`, so the product shifted is below `len`.
         let lines = self.lines.get();

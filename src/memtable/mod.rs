@@ -291,7 +291,7 @@ impl MemTable {
             // SAFETY: slices of the arena are only ever made of keys and
             // values, which are never written while an `Arc` exists (invariant
             // 3) and do not move with it: they lie in the arena's region.
-            unsafe { Pinned::new(bytes, owner) }.into()
+            Slice::long(unsafe { Pinned::new(bytes, owner) })
         })
     }
 

@@ -77,7 +77,7 @@ impl Table {
             return Ok(None);
         }
         let mut is_untouched = false;
-        let found = points.find(hash, |block, number| {
+        let found = points.places(hash).find_map(|(block, number)| {
             let start = clock::now();
             let place = points.entry(block, number)?;
             if !self.is_in_place(block) {

@@ -40,7 +40,7 @@ fn is_equal(a: &[u8], b: &[u8]) -> bool {
 impl Table {
     /// The value that [`get`](Self::get) finds, `Some(None)` if it finds none or a
     /// tombstone; `None` where that takes more than the point index.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_in_place(
         &self,
         key: &[u8],
@@ -81,25 +81,29 @@ impl Table {
     }
 
     /// Looks for `key` where the point index says.
-    #[inline]
+    #[inline(always)]
     fn point_at(&self, points: &PointIndex, key: &[u8], hash: u64) -> Pointed<'_> {
         if key.len() != points.key_len() {
             return Pointed::Nowhere;
         }
         let mut otherwise = Pointed::Nowhere;
-        let found = points.find(hash, |block, number| {
-            let place = points.entry(block, number)?;
+        for (block, number) in points.places(hash) {
+            let Some(place) = points.entry(block, number) else { continue };
             if !self.is_in_place(block) {
                 otherwise = Pointed::Untouched;
-                return None;
+                continue;
             }
-            self.match_entry(place, self.entry_at(place)?, key)
-        });
-        found.map_or(otherwise, |(seq_type, value)| Pointed::Entry(seq_type, value))
+            let entry = self.entry_at(place);
+            let found = entry.and_then(|entry| self.match_entry(place, entry, key));
+            if let Some((seq_type, value)) = found {
+                return Pointed::Entry(seq_type, value);
+            }
+        }
+        otherwise
     }
 
     /// Sequence, type and value of `entry`, which is at `place`, if it is one of `key`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn match_entry<'a>(
         &self,
         place: Place,
@@ -129,7 +133,7 @@ impl Table {
     }
 
     /// [`entry`](Self::entry), on its way to the caches with its sequence number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry_at(&self, place: Place) -> Option<&[u8]> {
         let entry = self.entry(place)?;
         if let Some(at) = place.seq_type {

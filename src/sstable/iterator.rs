@@ -283,7 +283,7 @@ impl TableIter {
     ) -> Option<(usize, u32)> {
         let table = &self.table;
         let points = table.points()?;
-        points.find(hash, |block, number| {
+        points.places(hash).find_map(|(block, number)| {
             let place = points.entry(block, number)?;
             if !table.is_in_place(block) {
                 return None;

@@ -3,23 +3,16 @@
 //! A slice holds the mapping, not the table: so a table whose file was removed
 //! lives in its slices, and only the mapping's reference count knows of them.
 
-use super::reader::{Table, TableValue};
+use super::reader::Table;
 use crate::env::RegionWatch;
 use crate::types::slice::Slice;
 
 impl Table {
     /// A slice that keeps the mapping alive, of bytes that `get` returned as
     /// [`TableValue::Mapped`].
+    #[inline]
     pub(crate) fn pin(&self, bytes: &[u8]) -> Slice {
-        Slice::inline(bytes).unwrap_or_else(|| Slice::from(self.region().pin(bytes)))
-    }
-
-    /// The value as a slice of its own, without a copy unless it is short.
-    pub(crate) fn pin_value(&self, value: TableValue<'_>) -> Slice {
-        match value {
-            TableValue::Mapped(bytes) => self.pin(bytes),
-            TableValue::Cached(pinned) => Slice::from(pinned),
-        }
+        Slice::inline(bytes).unwrap_or_else(|| Slice::long(self.region().pin(bytes)))
     }
 
     /// Tells later whether somebody holds the table, or a slice of it.

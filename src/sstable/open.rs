@@ -64,7 +64,7 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
     }

@@ -282,34 +282,53 @@ impl PointIndex {
         prefetch(&lines[line_of(hash, lines.len())]);
     }
 
-    /// Calls `visit` with block and number of each entry whose key may have
-    /// this hash, until it returns something.
-    #[inline]
-    pub(super) fn find<R>(
-        &self,
-        hash: u64,
-        mut visit: impl FnMut(usize, usize) -> Option<R>,
-    ) -> Option<R> {
+    /// Block and number of each entry whose key may have this hash.
+    #[inline(always)]
+    pub(super) fn places(&self, hash: u64) -> Places<'_> {
         let lines = self.lines.get();
         let tag = tag(hash, self.place_bits);
-        let mut at = line_of(hash, lines.len());
-        for _ in 0..self.probes {
-            let line = &lines[at];
-            let mut hits = equal_masked(line, !0 << self.place_bits, tag);
-            while hits != 0 {
-                let place = slot(line, hits.trailing_zeros() as usize) ^ tag;
-                let (block, number) = (place >> self.slot_bits, place & !(!0 << self.slot_bits));
-                if let Some(found) = visit(block as usize, number as usize) {
-                    return Some(found);
-                }
-                hits &= hits - 1;
+        let at = line_of(hash, lines.len());
+        let hits = equal_masked(&lines[at], !0 << self.place_bits, tag);
+        Places { index: self, lines, tag, at, hits, left: self.probes - 1 }
+    }
+}
+
+/// See [`PointIndex::places`].
+pub(super) struct Places<'a> {
+    index: &'a PointIndex,
+    lines: &'a [Line],
+    tag: u32,
+    /// The line that is looked at, and its slots that are still to be told.
+    at: usize,
+    hits: u32,
+    /// How many lines come after it, at most.
+    left: u32,
+}
+
+impl Iterator for Places<'_> {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        loop {
+            let line = &self.lines[self.at];
+            if self.hits != 0 {
+                let place = slot(line, self.hits.trailing_zeros() as usize) ^ self.tag;
+                self.hits &= self.hits - 1;
+                let slot_bits = self.index.slot_bits;
+                return Some((
+                    (place >> slot_bits) as usize,
+                    (place & !(!0 << slot_bits)) as usize,
+                ));
             }
-            if slot(line, SLOTS - 1) == 0 {
+            if self.left == 0 || slot(line, SLOTS - 1) == 0 {
                 return None;
             }
-            at = if at + 1 == lines.len() { 0 } else { at + 1 };
+            self.left -= 1;
+            self.at = if self.at + 1 == self.lines.len() { 0 } else { self.at + 1 };
+            let line = &self.lines[self.at];
+            self.hits = equal_masked(line, !0 << self.index.place_bits, self.tag);
         }
-        None
     }
 }
 
@@ -362,7 +381,7 @@ mod tests {
         for n in [1, 2, 13, 31, 32, 1000, 200_000] {
             let index = decoded(n, &built(n).unwrap());
             for (i, hash) in hashes(n).into_iter().enumerate() {
-                let found = index.find(hash, |block, number| {
+                let found = index.places(hash).find_map(|(block, number)| {
                     (block * 31 + number == i).then(|| index.entry(block, number).unwrap())
                 });
                 let heads =
@@ -377,7 +396,7 @@ mod tests {
                 );
             }
             let strangers = hashes(3 * n).into_iter().skip(n as usize);
-            let taken = strangers.filter(|h| index.find(*h, |_, _| Some(())).is_some()).count();
+            let taken = strangers.filter(|h| index.places(*h).next().is_some()).count();
             println!("{n} keys: {taken} false positives in {}", 2 * n);
             assert!(taken as f64 <= 1.0 + 0.004 * 2.0 * n as f64, "{taken} of {}", 2 * n);
         }
@@ -441,9 +460,8 @@ mod tests {
                 };
                 let index = PointIndex::decode(&bytes, &properties, offsets(len).into_iter());
                 if let Ok(Some(index)) = index {
-                    index.find(hash, |block, number| {
+                    index.places(hash).for_each(|(block, number)| {
                         index.entry(block, number);
-                        None::<()>
                     });
                 }
             }

@@ -44,7 +44,7 @@ impl Table {
             return Aim::Absent;
         }
         let mut otherwise = Aim::Absent;
-        let found = points.find(hash, |block, number| {
+        let found = points.places(hash).find_map(|(block, number)| {
             otherwise = Aim::Unknown;
             let place = points.entry(block, number).filter(|_| self.is_in_place(block))?;
             self.entry_at(place).map(|_| place)
@@ -66,7 +66,7 @@ impl Table {
             Aim::Block(block) => Some(block),
             Aim::Unknown => {
                 let points = self.points().filter(|_| self.may_contain(hash));
-                points.and_then(|points| points.find(hash, |block, _| Some(block)))
+                points.and_then(|points| points.places(hash).next()).map(|(block, _)| block)
             }
         };
         let Some(handle) = block.and_then(|block| self.handle(block)) else { return false };

@@ -94,9 +94,7 @@ impl Table {
     pub(super) fn leads_to(&self, hash: u64, i: usize, number: u32) -> bool {
         let place = (i, number as usize);
         self.may_contain(hash)
-            && self.points().is_none_or(|points| {
-                points.find(hash, |b, n| ((b, n) == place).then_some(())).is_some()
-            })
+            && self.points().is_none_or(|points| points.places(hash).any(|found| found == place))
     }
 
     /// Checks that a block has the shape that the point index counts on.

@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -30,7 +31,17 @@ pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
 pub(crate) struct Pinned {
     ptr: *const u8,
     len: usize,
-    owner: Owner,
+    owner: ManuallyDrop<Owner>,
+}
+
+impl Drop for Pinned {
+    #[inline]
+    fn drop(&mut self) {
+        // By value: what frees an owner takes its address, and a slice whose address
+        // somebody takes lives in memory and no longer in registers.
+        // SAFETY: nobody looks at it after this.
+        drop(unsafe { ManuallyDrop::take(&mut self.owner) });
+    }
 }
 
 // SAFETY: by invariant 1 the bytes are immutable for as long as the owner
@@ -46,7 +57,7 @@ impl Pinned {
     /// The memory of `bytes` stays valid, unmoved and unwritten until the last
     /// clone of `owner` is dropped.
     pub(crate) unsafe fn new(bytes: &[u8], owner: Owner) -> Pinned {
-        Pinned { ptr: bytes.as_ptr(), len: bytes.len(), owner }
+        Pinned { ptr: bytes.as_ptr(), len: bytes.len(), owner: ManuallyDrop::new(owner) }
     }
 
     /// A vector as its own owner.
@@ -55,7 +66,7 @@ impl Pinned {
         let (ptr, len) = (owner.as_ptr(), owner.len());
         // Invariant 2: the Vec's buffer is a further allocation; nobody can
         // reach the Vec mutably through the shared Arc.
-        Pinned { ptr, len, owner }
+        Pinned { ptr, len, owner: ManuallyDrop::new(owner) }
     }
 
     /// Whether `owner` is what keeps the bytes.
@@ -84,7 +95,7 @@ impl Pinned {
             part.is_empty() || (start >= base && start + part.len() <= base + self.len),
             "a projection must lie inside its slice"
         );
-        Pinned { ptr: part.as_ptr(), len: part.len(), owner: Arc::clone(&self.owner) }
+        Pinned { ptr: part.as_ptr(), len: part.len(), owner: self.owner.clone() }
     }
 }
 
@@ -114,7 +125,10 @@ pub(crate) struct PinList {
 impl PinList {
     /// Keeps `pinned` and lends its bytes.
     pub(crate) fn keep(&self, pinned: Pinned) -> &[u8] {
-        let Pinned { ptr, len, owner } = pinned;
+        let mut pinned = ManuallyDrop::new(pinned);
+        let (ptr, len) = (pinned.ptr, pinned.len);
+        // SAFETY: `pinned` is looked at no more, and never dropped.
+        let owner = unsafe { ManuallyDrop::take(&mut pinned.owner) };
         let address = Arc::as_ptr(&owner).cast::<()>() as usize;
         self.owners.lock().entry(address).or_insert(owner);
         // SAFETY: the owner is in the list, which drops nothing before itself,
@@ -130,17 +144,44 @@ impl PinList {
 }
 
 /// Longest slice that is copied inline instead of pinning its owner, in bytes.
-pub(crate) const INLINE_LEN_MAX: usize = 30;
+pub(crate) const INLINE_LEN_MAX: usize = 31;
 
+/// Both variants are whole words after a word of tag, so that a slice that was just
+/// made is read as it was written. With bytes right after the tag it was moved by
+/// loads that lie across several stores: such a load waits until all that came before
+/// it has left the processor, and what the slice leads to was a miss after all others.
 #[derive(Clone)]
 enum Repr {
-    Inline { len: u8, bytes: [u8; INLINE_LEN_MAX] },
+    Inline(InlineBytes),
     Pinned(Pinned),
+}
+
+/// Up to 31 bytes, then zeros, then their number.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct InlineBytes([[u8; 8]; 4]);
+
+const _: () = assert!(INLINE_LEN_MAX + 1 == size_of::<InlineBytes>());
+
+impl InlineBytes {
+    /// `bytes` are at most `INLINE_LEN_MAX`.
+    fn new(bytes: &[u8]) -> InlineBytes {
+        let mut words = [[0; 8]; 4];
+        words.as_flattened_mut()[..bytes.len()].copy_from_slice(bytes);
+        words[3][7] = bytes.len() as u8;
+        InlineBytes(words)
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        let bytes = self.0.as_flattened();
+        &bytes[..usize::from(bytes[INLINE_LEN_MAX])]
+    }
 }
 
 /// Bytes read from the database, valid for as long as they are held.
 ///
-/// Up to 30 bytes are stored inline. A longer slice is a pointer into the
+/// Up to 31 bytes are stored inline. A longer slice is a pointer into the
 /// mapped table, the memtable or the decompressed block that it was found in,
 /// and a reference count on that owner: nothing is copied, and overwriting or
 /// compacting the key does not change what is held. A slice held for long
@@ -169,11 +210,20 @@ impl Slice {
     /// The inline form, if `bytes` is short enough.
     #[inline]
     pub(crate) fn inline(bytes: &[u8]) -> Option<Slice> {
-        (bytes.len() <= INLINE_LEN_MAX).then(|| {
-            let mut buf = [0; INLINE_LEN_MAX];
-            buf[..bytes.len()].copy_from_slice(bytes);
-            Slice(Repr::Inline { len: bytes.len() as u8, bytes: buf })
-        })
+        (bytes.len() <= INLINE_LEN_MAX).then(|| Slice::short(bytes))
+    }
+
+    /// Not inlined: where it is, [`get`](crate::Db::get) no longer fits into what a
+    /// processor looks ahead.
+    #[inline(never)]
+    fn short(bytes: &[u8]) -> Slice {
+        Slice(Repr::Inline(InlineBytes::new(bytes)))
+    }
+
+    /// A slice that is not short.
+    #[inline]
+    pub(crate) fn long(pinned: Pinned) -> Slice {
+        Slice(Repr::Pinned(pinned))
     }
 
     /// A part of `pinned`, inline when short.
@@ -197,7 +247,7 @@ impl Slice {
     /// ```
     pub fn detach(self) -> Slice {
         match self.0 {
-            Repr::Inline { .. } => self,
+            Repr::Inline(_) => self,
             Repr::Pinned(pinned) => Slice::copy_from(&pinned),
         }
     }
@@ -219,7 +269,7 @@ impl Deref for Slice {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Inline(bytes) => bytes.as_slice(),
             Repr::Pinned(pinned) => pinned,
         }
     }
@@ -241,9 +291,7 @@ impl From<Slice> for bytes::Bytes {
     /// Without a copy, unless the slice is inline.
     fn from(slice: Slice) -> bytes::Bytes {
         match slice.0 {
-            Repr::Inline { len, bytes } => {
-                bytes::Bytes::copy_from_slice(&bytes[..usize::from(len)])
-            }
+            Repr::Inline(_) => bytes::Bytes::copy_from_slice(&slice),
             Repr::Pinned(_) => bytes::Bytes::from_owner(slice),
         }
     }
@@ -319,7 +367,7 @@ mod tests {
     fn short_slices_are_inline_and_long_ones_pin_their_owner() {
         let owner = Pinned::from_vec((0..100).collect());
         let short = Slice::project(&owner, &owner[..INLINE_LEN_MAX]);
-        assert!(matches!(short.0, Repr::Inline { .. }));
+        assert!(matches!(short.0, Repr::Inline(_)));
         let long = Slice::project(&owner, &owner[10..90]);
         assert_eq!(long.as_ptr(), owner[10..].as_ptr());
         drop(owner);
@@ -329,6 +377,18 @@ mod tests {
         assert_eq!(detached, long);
         let bytes = bytes::Bytes::from(long.clone());
         assert_eq!(bytes.as_ptr(), long.as_ptr());
+    }
+
+    #[test]
+    fn slices_of_all_lengths_are_what_they_were_made_of() {
+        let owner = Pinned::from_vec((1..=64).collect());
+        for len in 0..=owner.len() {
+            let slice = Slice::project(&owner, &owner[..len]);
+            assert_eq!(matches!(slice.0, Repr::Inline(_)), len <= INLINE_LEN_MAX);
+            assert_eq!(slice, owner[..len]);
+            assert_eq!(slice.clone().detach(), slice);
+            assert_eq!(*bytes::Bytes::from(slice), owner[..len]);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub(crate) mod builder;
 pub(crate) mod edit;
 pub(crate) mod filename;
+mod jump;
 pub(crate) mod known;
 pub(crate) mod manifest;
 #[cfg(all(test, shuttle))]

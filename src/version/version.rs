@@ -18,6 +18,7 @@
 //! the file is known, except for keys that tie with a bound in those bytes.
 
 use std::fmt;
+use std::hint::select_unpredictable;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ use std::sync::{Arc, OnceLock};
 use crate::config::LEVELS;
 use crate::sstable::Table;
 use crate::types::key::{InternalKey, PrefixMap, SequenceNumber};
+use crate::version::jump::Jump;
 use crate::version::runs::{self, Run};
 
 /// What the manifest knows of a table, and the open table.
@@ -108,6 +110,8 @@ pub(crate) struct Level {
     largest_prefix: Vec<u64>,
     /// The same of each smallest user key.
     smallest_prefix: Vec<u64>,
+    /// From `smallest_prefix` to `largest_prefix`, in L1+.
+    jump: Option<Jump>,
     prefixes: PrefixMap,
     bytes: u64,
 }
@@ -118,6 +122,7 @@ impl Default for Level {
             files: Arc::new([]),
             largest_prefix: Vec::new(),
             smallest_prefix: Vec::new(),
+            jump: None,
             prefixes: PrefixMap::default(),
             bytes: 0,
         }
@@ -141,9 +146,14 @@ impl Level {
         let low = files.iter().map(|f| &*f.smallest.user_key).min().unwrap_or_default();
         let high = files.iter().map(|f| &*f.largest.user_key).max().unwrap_or_default();
         let prefixes = PrefixMap::between(low, high);
+        let largest_prefix: Vec<u64> =
+            files.iter().map(|f| prefixes.map_u64(&f.largest.user_key)).collect();
+        let smallest_prefix: Vec<u64> =
+            files.iter().map(|f| prefixes.map_u64(&f.smallest.user_key)).collect();
         Ok(Level {
-            largest_prefix: files.iter().map(|f| prefixes.map_u64(&f.largest.user_key)).collect(),
-            smallest_prefix: files.iter().map(|f| prefixes.map_u64(&f.smallest.user_key)).collect(),
+            jump: if level == 0 { None } else { Jump::new(&smallest_prefix, &largest_prefix) },
+            largest_prefix,
+            smallest_prefix,
             bytes: files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
             prefixes,
             files: files.into(),
@@ -180,9 +190,19 @@ impl Level {
     }
 
     /// L1+: index of the only file that may hold `key`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_file(&self, key: &[u8]) -> Option<usize> {
         let prefix = self.prefixes.map_u64(key);
+        if let Some(jump) = &self.jump
+            && let Some(at) = jump.range_of(prefix)
+        {
+            return Some(at);
+        }
+        self.search_file(prefix, key)
+    }
+
+    #[inline(never)]
+    fn search_file(&self, prefix: u64, key: &[u8]) -> Option<usize> {
         let at = self.lower_bound_prefixed(prefix, key);
         let smallest = *self.smallest_prefix.get(at)?;
         let inside =
@@ -228,7 +248,8 @@ fn count_below(values: &[u64], bound: u64) -> usize {
     }
     while len > 1 {
         let half = len / 2;
-        base += usize::from(values[base + half - 1] < bound) * half;
+        let next = base + half;
+        base = select_unpredictable(values[next - 1] < bound, next, base);
         len -= half;
     }
     base + usize::from(values[base] < bound)
@@ -311,7 +332,7 @@ impl Version {
 
     /// The first of [`candidates`](Self::candidates); quicker where all files are
     /// in one level below L0.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first_candidate(&self, key: &[u8]) -> Option<&Arc<FileMeta>> {
         let Some(level) = self.only_level else {
             return self.candidates(key).next().map(|(_, file)| file);
