@@ -6,6 +6,8 @@
 //! [`VerifyChecksums::EveryRead`]. A large one is opened without them, and a
 //! thread loads them, table by table. Whoever needs an index before that loads it
 //! himself; lookups do without filter and point index until they are there.
+//!
+//! [`Options::warm_up`] has the thread read the tables from end to end after that.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +16,8 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
-use crate::config::VerifyChecksums;
+use crate::config::{Options, VerifyChecksums};
+use crate::env::Env;
 use crate::error::Result;
 use crate::sstable::Table;
 use crate::util::priority;
@@ -34,25 +37,28 @@ pub(super) struct Unloaded {
     /// Not kept from being unmapped when they are replaced.
     tables: Vec<Weak<Table>>,
     bytes: u64,
+    /// Where to read all of them, if that is wanted.
+    warm_up: Option<Arc<dyn Env>>,
 }
 
 impl Unloaded {
     /// What is to be loaded after the opening, which has opened all tables: if it
     /// is little, it is loaded now.
-    pub(super) fn after_opening(
-        versions: &VersionSet,
-        verify: VerifyChecksums,
-    ) -> Result<Unloaded> {
+    pub(super) fn after_opening(versions: &VersionSet, options: &Options) -> Result<Unloaded> {
         let files = versions.families().iter().flat_map(|family| family.current.all_files());
-        let mut unloaded = Unloaded { tables: vec![], bytes: 0 };
+        let warm_up = options.warm_up.then(|| Arc::clone(&options.env));
+        let mut unloaded = Unloaded { tables: vec![], bytes: 0, warm_up };
         for (_, file) in files {
             unloaded.tables.push(Arc::downgrade(file.table()));
             unloaded.bytes += file.size;
         }
         let bytes = unloaded.bytes;
+        let verify = options.verify_checksums;
         if bytes < LATER_BYTES_MIN || verify == VerifyChecksums::EveryRead {
             unloaded.load(0, Table::load)?;
-            unloaded.tables.clear();
+            if !options.warm_up {
+                unloaded.tables.clear();
+            }
         }
         Ok(unloaded)
     }
@@ -102,20 +108,28 @@ impl Loader {
             // All of it: dropped at the end.
             let promised = promised;
             priority::lower();
+            // Relaxed: a flag; nothing is published through it.
+            let is_over = || stop.load(Ordering::Relaxed);
             // Each use of a damaged table meets the error again.
             let _ = promised.0.load(1, |table| {
-                // Relaxed: a flag; nothing is published through it.
-                if !stop.load(Ordering::Relaxed) {
+                if !is_over() {
                     let _ = table.load();
                 }
                 Ok(())
             });
+            if let Some(env) = &promised.0.warm_up {
+                let _ = promised.0.load(1, |table| {
+                    table.warm_up(&**env, &is_over);
+                    Ok(())
+                });
+            }
         };
         // Without a thread each table is loaded by its first use.
         *self.thread.lock() = thread::Builder::new().name("aidb-load".into()).spawn(run).ok();
     }
 
-    /// Ends the thread and waits for it: for one table at most.
+    /// Ends the thread and waits for it: for one table to be loaded, or one piece of
+    /// it to be read, at most.
     pub(crate) fn shutdown(&self) {
         // Relaxed: as above.
         self.stop.store(true, Ordering::Relaxed);
@@ -155,7 +169,11 @@ mod tests {
         env.plant(FaultPlan::new(Fault::Panic).on(Call::Read));
         let loader = Loader::default();
         // So few bytes are loaded by one thread.
-        loader.start(Unloaded { tables: tables.iter().map(Arc::downgrade).collect(), bytes: 0 });
+        loader.start(Unloaded {
+            tables: tables.iter().map(Arc::downgrade).collect(),
+            bytes: 0,
+            warm_up: None,
+        });
         let thread = loader.thread.lock().take().unwrap();
         assert!(thread.join().is_err(), "the planted panic");
         for table in &tables {

@@ -77,7 +77,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Db> {
             VersionSet::recover(Arc::clone(&context.names), &|meta| context.open_head(meta))?
         }
     };
-    let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
+    let unloaded = Unloaded::after_opening(&versions, options)?;
     let parts = Opening { context, options, versions, unloaded, lock };
     parts.finish()
 }

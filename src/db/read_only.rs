@@ -100,7 +100,7 @@ fn read(path: &Path, options: &Options) -> Result<Option<State>> {
     let mut context = table_context(path, options);
     let names = Arc::clone(&context.names);
     let versions = VersionSet::recover(names, &|meta| context.open_head(meta))?;
-    let unloaded = Unloaded::after_opening(&versions, options.verify_checksums)?;
+    let unloaded = Unloaded::after_opening(&versions, options)?;
     context.next_file = versions.file_numbers();
     let first = versions.log_number();
     let logs = recovery::read_logs(&context, first)?;

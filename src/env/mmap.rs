@@ -17,10 +17,11 @@
 //! `munmap` takes milliseconds for a large mapping of small pages. Nothing here
 //! hides that: who drops the last owner pays, and should be the purge thread.
 //!
-//! Huge pages: `MADV_HUGEPAGE` is for anonymous memory only. On a file mapping
-//! it was tried and lost. Page-cache folios of 2 MiB are mapped by huge-page
-//! entries without it (32 of 32 MiB), but with it a cold fault reads 2 MiB even
-//! under `MADV_RANDOM`: 30 random touches read 32 MiB instead of 120 KiB.
+//! Huge pages: `MADV_HUGEPAGE` is for anonymous memory, and for a file that is read
+//! from end to end. On a mapping that is read here and there it was tried and lost.
+//! Page-cache folios of 2 MiB are mapped by huge-page entries without it (32 of 32
+//! MiB), but with it a cold fault reads 2 MiB even under `MADV_RANDOM`: 30 random
+//! touches read 32 MiB instead of 120 KiB.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -235,6 +236,11 @@ impl Region {
     /// pages around it (a hint).
     pub fn advise_random(&self) {
         let _ = self.advise(0, self.len, Advice::Random);
+    }
+
+    /// Says that a touch should bring in 2 MiB, in one page (a hint).
+    pub fn advise_huge(&self) {
+        let _ = self.advise(0, self.len, Advice::LinuxHugepage);
     }
 
     /// Takes [`advise_random`](Region::advise_random) back (a hint).

@@ -18,6 +18,9 @@ use crate::env::{Env, RandomAccessFile, Region, map_own};
 /// For more bytes than this it is asked whether there is memory.
 const USUAL_LEN_MAX: usize = 1 << 20;
 
+/// Read at a time where a whole file is read: a huge page.
+const WARM_UP_LEN: usize = 2 << 20;
+
 /// A table's file.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -86,6 +89,23 @@ impl Source {
         }
     }
 
+    /// Has the file `path` in the page cache, in huge pages where there are some, so that
+    /// the mapping finds it there (a hint). Through a mapping of its own: the advice could
+    /// not be taken back, and what goes from memory later would be read by 2 MiB for every
+    /// touch.
+    pub(super) fn warm_up(&self, env: &dyn Env, path: &Path, is_over: &dyn Fn() -> bool) {
+        let Source::Mapped(_) = self else { return };
+        // Its file may be gone: then nobody reads it any more.
+        let Ok(region) = map_own(env, path) else { return };
+        region.advise_huge();
+        for piece in (0..region.as_slice().len()).step_by(WARM_UP_LEN) {
+            // Whoever reads what cannot be read is told.
+            if is_over() || region.populate(piece, WARM_UP_LEN).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Starts reading a part that is about to be faulted in, if it lies in
     /// several pages: under the advice that touches are random each page would
     /// be a read of its own, one after the other.
@@ -113,6 +133,7 @@ fn zeroed(len: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::PosixEnv;
 
     /// A sparse file that is larger than any memory.
     #[derive(Debug)]
@@ -126,6 +147,31 @@ mod tests {
             buf.fill(0);
             Ok(())
         }
+    }
+
+    #[test]
+    fn warming_up_reads_the_whole_file_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        let bytes: Vec<u8> = (0..2 * WARM_UP_LEN + 5000).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        // Where the file system lives in memory, all of it stays there.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+
+        let env = PosixEnv::new();
+        let source = Source::open(&env, &path, ReadMode::Mmap).unwrap();
+        let Source::Mapped(region) = &source else { panic!("opened to be mapped") };
+        let pages = || (0..bytes.len()).step_by(rustix::param::page_size());
+        let resident = || pages().filter(|at| region.is_resident(*at, 1) == Some(true)).count();
+        let before = resident();
+        source.warm_up(&env, &path, &|| true);
+        source.warm_up(&env, &dir.path().join("gone"), &|| false);
+        assert_eq!(resident(), before);
+        source.warm_up(&env, &path, &|| false);
+        assert_eq!(resident(), pages().count());
+        assert_eq!(region.as_slice(), bytes);
     }
 
     #[test]

@@ -220,6 +220,7 @@ pub(crate) fn random_options(rng: &mut Rng, env: Arc<dyn Env>) -> Options {
         .wal_io(rng.pick(&[WalIo::Mapped, WalIo::Pwrite]))
         .wal_segment_bytes(rng.pick(&[64 << 10, 256 << 10, 4 << 20]))
         .direct_io_writes(rng.one_in(3))
+        .warm_up(rng.one_in(4))
         .max_background_jobs(rng.pick(&[1, 2, 3]))
         .max_subcompactions(rng.pick(&[1, 2, 3]))
         .block_cache_bytes(rng.pick(&[0, 64 << 10, 8 << 20]))
