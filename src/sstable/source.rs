@@ -150,6 +150,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the test's own file")]
     fn warming_up_reads_the_whole_file_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table");
