@@ -275,7 +275,7 @@ impl PointIndex {
         Some(Place { start: entries + number * len, len, seq_type })
     }
 
-    /// Starts fetching what [`find`](Self::find) will read.
+    /// Starts fetching what [`places`](Self::places) will read.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         let lines = self.lines.get();

@@ -119,18 +119,15 @@ impl fmt::Debug for Pinned {
 pub(crate) struct PinList {
     /// By address, each once, however many slices of it were lent. A kept
     /// owner's address is nobody else's.
-    owners: Mutex<HashMap<usize, Owner>>,
+    owners: Mutex<HashMap<usize, Pinned>>,
 }
 
 impl PinList {
     /// Keeps `pinned` and lends its bytes.
     pub(crate) fn keep(&self, pinned: Pinned) -> &[u8] {
-        let mut pinned = ManuallyDrop::new(pinned);
         let (ptr, len) = (pinned.ptr, pinned.len);
-        // SAFETY: `pinned` is looked at no more, and never dropped.
-        let owner = unsafe { ManuallyDrop::take(&mut pinned.owner) };
-        let address = Arc::as_ptr(&owner).cast::<()>() as usize;
-        self.owners.lock().entry(address).or_insert(owner);
+        let address = Arc::as_ptr(&pinned.owner).cast::<()>() as usize;
+        self.owners.lock().entry(address).or_insert(pinned);
         // SAFETY: the owner is in the list, which drops nothing before itself,
         // and the bytes do not move with the `Pinned` (invariant 2).
         unsafe { std::slice::from_raw_parts(ptr, len) }

@@ -15,7 +15,8 @@
 //!
 //! The lookup reads flat arrays of 8 key bytes a file, past the prefix that
 //! all keys of the level share ([`PrefixMap`]): no pointer is followed until
-//! the file is known, except for keys that tie with a bound in those bytes.
+//! the file is known, except for keys that tie with a bound in those bytes. Where
+//! keys are spread evenly, a table says which file it is ([`Jump`]).
 
 use std::fmt;
 use std::hint::select_unpredictable;
@@ -391,7 +392,10 @@ impl Version {
             if !rebuilt.files.iter().zip(&*level.files).all(same) {
                 return Err(format!("L{n}: files are out of order"));
             }
-            let arrays = |l: &Level| (l.largest_prefix.clone(), l.smallest_prefix.clone(), l.bytes);
+            let arrays = |l: &Level| {
+                let prefixes = (l.largest_prefix.clone(), l.smallest_prefix.clone());
+                (prefixes, l.jump.clone(), l.bytes)
+            };
             if arrays(&rebuilt) != arrays(level) {
                 return Err(format!("L{n}: lookup arrays do not match the files"));
             }
