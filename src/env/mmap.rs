@@ -39,7 +39,7 @@ use crate::types::slice::Pinned;
 use crate::util::priority;
 
 /// Size of a huge page, in bytes.
-pub(super) const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Pages that are looked at at once, at most.
 const RESIDENT_PAGES_MAX: usize = 256;
@@ -238,14 +238,14 @@ impl Region {
         let _ = self.advise(0, self.len, Advice::Random);
     }
 
-    /// Says that a touch should bring in 2 MiB, in one page (a hint).
-    pub fn advise_huge(&self) {
-        let _ = self.advise(0, self.len, Advice::LinuxHugepage);
-    }
-
     /// Takes [`advise_random`](Region::advise_random) back (a hint).
     pub fn advise_normal(&self) {
         let _ = self.advise(0, self.len, Advice::Normal);
+    }
+
+    /// Says that a touch should bring in 2 MiB, in one page (a hint).
+    pub fn advise_huge(&self) {
+        let _ = self.advise(0, self.len, Advice::LinuxHugepage);
     }
 
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {

@@ -40,7 +40,7 @@ use mmap::WalMapping;
 pub(crate) use dir_sync::DirSync;
 pub use fault::{Call, Fault, FaultEnv, FaultPlan};
 pub use mmap::Region;
-pub(crate) use mmap::{AnonymousRegion, RegionWatch};
+pub(crate) use mmap::{AnonymousRegion, HUGE_PAGE, RegionWatch};
 pub use posix::PosixEnv;
 pub use sim::SimEnv;
 

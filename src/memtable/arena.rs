@@ -24,7 +24,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::env::AnonymousRegion;
+use crate::env::{AnonymousRegion, HUGE_PAGE};
 use crate::util::seeded;
 use crate::util::sync::AtomicUsize;
 
@@ -55,7 +55,7 @@ const SLACK: usize = 2 * UNIT;
 /// Bytes an entry may need besides its padded key and value.
 const ENTRY_HEADER: usize = NODE_HEADER + VERSION_HEADER + TOWER_BYTES;
 /// Faulted in ahead at a time: a huge page.
-const POPULATE_STEP: usize = 2 << 20;
+const POPULATE_STEP: usize = HUGE_PAGE;
 
 const _: () = assert!(REGION_MAX == 32 << 30 && FRONT < 4096);
 

@@ -13,13 +13,10 @@ use std::path::Path;
 
 use super::format::BlockHandle;
 use crate::config::ReadMode;
-use crate::env::{Env, RandomAccessFile, Region, map_own};
+use crate::env::{Env, HUGE_PAGE, RandomAccessFile, Region, map_own};
 
 /// For more bytes than this it is asked whether there is memory.
 const USUAL_LEN_MAX: usize = 1 << 20;
-
-/// Read at a time where a whole file is read: a huge page.
-const WARM_UP_LEN: usize = 2 << 20;
 
 /// A table's file.
 #[derive(Debug)]
@@ -98,9 +95,9 @@ impl Source {
         // Its file may be gone: then nobody reads it any more.
         let Ok(region) = map_own(env, path) else { return };
         region.advise_huge();
-        for piece in (0..region.as_slice().len()).step_by(WARM_UP_LEN) {
+        for piece in (0..region.as_slice().len()).step_by(HUGE_PAGE) {
             // Whoever reads what cannot be read is told.
-            if is_over() || region.populate(piece, WARM_UP_LEN).is_err() {
+            if is_over() || region.populate(piece, HUGE_PAGE).is_err() {
                 return;
             }
         }
@@ -154,7 +151,7 @@ mod tests {
     fn warming_up_reads_the_whole_file_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table");
-        let bytes: Vec<u8> = (0..2 * WARM_UP_LEN + 5000).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..2 * HUGE_PAGE + 5000).map(|i| (i % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         let file = std::fs::File::open(&path).unwrap();
         file.sync_all().unwrap();
