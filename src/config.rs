@@ -357,7 +357,7 @@ impl Options {
     /// database that fits into memory and is opened when nothing of it is there, as
     /// after a start of the system: lookups find it there sooner, and are faster than
     /// where the tables came in page by page. Without effect for
-    /// [`ReadMode::Pread`].
+    /// [`ReadMode::Pread`], and before Linux 5.14.
     pub fn warm_up(mut self, yes: bool) -> Self {
         self.warm_up = yes;
         self

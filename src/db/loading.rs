@@ -10,6 +10,7 @@
 //! [`Options::warm_up`] has the thread read the tables from end to end after that.
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -20,6 +21,7 @@ use crate::config::{Options, VerifyChecksums};
 use crate::env::Env;
 use crate::error::Result;
 use crate::sstable::Table;
+use crate::sstable::source::warm_up;
 use crate::util::priority;
 use crate::util::share::share;
 use crate::version::set::VersionSet;
@@ -55,7 +57,7 @@ impl Unloaded {
         let bytes = unloaded.bytes;
         let verify = options.verify_checksums;
         if bytes < LATER_BYTES_MIN || verify == VerifyChecksums::EveryRead {
-            unloaded.load(0, Table::load)?;
+            unloaded.on_each(0, |table| table.upgrade().map_or(Ok(()), |table| table.load()))?;
             if !options.warm_up {
                 unloaded.tables.clear();
             }
@@ -63,15 +65,25 @@ impl Unloaded {
         Ok(unloaded)
     }
 
-    /// Loads on as many threads as are useful, but leaves some processors alone.
-    fn load(&self, leave: usize, load: impl Fn(&Table) -> Result<()> + Sync) -> Result<()> {
+    /// Acts on each on as many threads as are useful, but leaves some processors alone.
+    fn on_each(&self, leave: usize, act: impl Fn(&Weak<Table>) -> Result<()> + Sync) -> Result<()> {
         let useful = (self.bytes / BYTES_PER_THREAD).min(THREADS_MAX) as usize;
         // Asking for it reads files.
         let cores =
             if useful < 2 { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
         let threads = useful.min(cores.saturating_sub(leave));
-        let load_one = |at: usize| self.tables[at].upgrade().map_or(Ok(()), |table| load(&table));
-        share(self.tables.len(), threads, "aidb-load", load_one)
+        share(self.tables.len(), threads, "aidb-load", |at| act(&self.tables[at]))
+    }
+
+    /// Reads the tables into memory, each as long as it is in use: none is held for it.
+    fn warm_up(&self, env: &dyn Env, is_over: impl Fn() -> bool + Sync) {
+        let _ = self.on_each(1, |table| {
+            let path = table.upgrade().and_then(|table| table.mapped_path().map(Path::to_path_buf));
+            if let Some(path) = path {
+                warm_up(env, &path, &|| is_over() || table.strong_count() == 0);
+            }
+            Ok(())
+        });
     }
 
     fn each(&self, act: impl Fn(&Table)) {
@@ -111,17 +123,12 @@ impl Loader {
             // Relaxed: a flag; nothing is published through it.
             let is_over = || stop.load(Ordering::Relaxed);
             // Each use of a damaged table meets the error again.
-            let _ = promised.0.load(1, |table| {
-                if !is_over() {
-                    let _ = table.load();
-                }
+            let _ = promised.0.on_each(1, |table| {
+                let _ = table.upgrade().filter(|_| !is_over()).map(|table| table.load());
                 Ok(())
             });
             if let Some(env) = &promised.0.warm_up {
-                let _ = promised.0.load(1, |table| {
-                    table.warm_up(&**env, &is_over);
-                    Ok(())
-                });
+                promised.0.warm_up(&**env, is_over);
             }
         };
         // Without a thread each table is loaded by its first use.
@@ -142,7 +149,7 @@ impl Loader {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::compaction::output::OutputWriter;
@@ -152,10 +159,13 @@ mod tests {
     use crate::sstable::Origin;
     use crate::types::key::{InternalKeyRef, SeqType, ValueType, hash_key};
 
-    #[test]
-    fn a_loader_that_panics_leaves_no_promise() {
-        let env = Arc::new(FaultEnv::new(SimEnv::new()));
-        let options = Options::default().env(env.clone()).read_mode(ReadMode::Pread);
+    /// Tables of one entry.
+    fn tables<const N: usize>(
+        env: Arc<dyn Env>,
+        mode: ReadMode,
+        keys: [&str; N],
+    ) -> Vec<Arc<Table>> {
+        let options = Options::default().env(env.clone()).read_mode(mode);
         let context = table_context(Path::new("/db"), &options);
         env.create_dir(&context.dir).unwrap();
         let (family, origin) = (ColumnFamilyOptions::default(), Origin::default());
@@ -165,7 +175,13 @@ mod tests {
             output.add(InternalKeyRef::new(key.as_bytes(), put), b"value").unwrap();
             context.open_head(&output.finish().unwrap().pop().unwrap()).unwrap()
         };
-        let tables: Vec<Arc<Table>> = ["a", "b"].map(write).into();
+        keys.map(write).into()
+    }
+
+    #[test]
+    fn a_loader_that_panics_leaves_no_promise() {
+        let env = Arc::new(FaultEnv::new(SimEnv::new()));
+        let tables = tables(env.clone(), ReadMode::Pread, ["a", "b"]);
         env.plant(FaultPlan::new(Fault::Panic).on(Call::Read));
         let loader = Loader::default();
         // So few bytes are loaded by one thread.
@@ -181,5 +197,29 @@ mod tests {
             assert!(table.get(b"absent", hash, SeqType::NEWEST).unwrap().is_none());
             assert!(!table.may_contain(hash), "its first use has loaded it");
         }
+    }
+
+    #[test]
+    fn warming_up_holds_no_table_and_stops_when_it_is_gone() {
+        let env = Arc::new(SimEnv::new());
+        let tables = Mutex::new(tables(env.clone(), ReadMode::Mmap, ["a", "b"]));
+        let unloaded = Unloaded {
+            tables: tables.lock().iter().map(Arc::downgrade).collect(),
+            bytes: 0,
+            warm_up: None,
+        };
+        // Asked before a table is mapped, and before each piece of it.
+        let asked = |answer: bool, act: &(dyn Fn() + Sync)| {
+            let count = AtomicUsize::new(0);
+            unloaded.warm_up(&*env, || {
+                act();
+                count.fetch_add(1, Ordering::Relaxed);
+                answer
+            });
+            count.into_inner()
+        };
+        assert_eq!(asked(false, &|| ()), 4);
+        assert_eq!(asked(true, &|| ()), 2, "over before each table is mapped");
+        assert_eq!(asked(false, &|| tables.lock().clear()), 1, "both replaced at once");
     }
 }

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use super::index::{DataHandle, Index};
 use super::open::{Blocks, Hints, Opening};
 use super::reader::{Table, TableValue};
-use crate::env::Env;
 use crate::error::Result;
 use crate::types::key::SeqType;
 
@@ -73,11 +72,6 @@ impl Table {
         let loaded = self.hints().map(|_| ());
         self.end_promise();
         loaded
-    }
-
-    /// Reads the whole file into memory, piece by piece until `is_over` says so (a hint).
-    pub(crate) fn warm_up(&self, env: &dyn Env, is_over: &dyn Fn() -> bool) {
-        self.source().warm_up(env, self.path(), is_over);
     }
 
     /// Says that somebody else is about to [`load`](Self::load) the table (rule 3).

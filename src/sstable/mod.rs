@@ -20,7 +20,7 @@ pub(crate) mod outline;
 mod points;
 pub(crate) mod reader;
 pub(crate) mod salvage;
-mod source;
+pub(crate) mod source;
 mod staged;
 mod verify;
 

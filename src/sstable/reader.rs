@@ -212,6 +212,11 @@ impl Table {
         &self.region
     }
 
+    /// Where its file is, if it is mapped.
+    pub(crate) fn mapped_path(&self) -> Option<&Path> {
+        matches!(self.source, Source::Mapped(_)).then_some(self.path())
+    }
+
     pub(super) fn source(&self) -> &Source {
         &self.source
     }

@@ -86,23 +86,6 @@ impl Source {
         }
     }
 
-    /// Has the file `path` in the page cache, in huge pages where there are some, so that
-    /// the mapping finds it there (a hint). Through a mapping of its own: the advice could
-    /// not be taken back, and what goes from memory later would be read by 2 MiB for every
-    /// touch.
-    pub(super) fn warm_up(&self, env: &dyn Env, path: &Path, is_over: &dyn Fn() -> bool) {
-        let Source::Mapped(_) = self else { return };
-        // Its file may be gone: then nobody reads it any more.
-        let Ok(region) = map_own(env, path) else { return };
-        region.advise_huge();
-        for piece in (0..region.as_slice().len()).step_by(HUGE_PAGE) {
-            // Whoever reads what cannot be read is told.
-            if is_over() || region.populate(piece, HUGE_PAGE).is_err() {
-                return;
-            }
-        }
-    }
-
     /// Starts reading a part that is about to be faulted in, if it lies in
     /// several pages: under the advice that touches are random each page would
     /// be a read of its own, one after the other.
@@ -112,6 +95,25 @@ impl Source {
             && offset / page != offset.saturating_add(len.max(1) - 1) / page
         {
             self.read_ahead(offset, len);
+        }
+    }
+}
+
+/// Has a table's file in the page cache, in huge pages where there are some, so that its
+/// mapping finds it there (a hint); piece by piece, until `is_over` says so. Through a
+/// mapping of its own: the advice could not be taken back, and what goes from memory later
+/// would be read by 2 MiB for every touch.
+pub(crate) fn warm_up(env: &dyn Env, path: &Path, is_over: &dyn Fn() -> bool) {
+    if is_over() {
+        return;
+    }
+    // Its file may be gone: then nobody reads it any more.
+    let Ok(region) = map_own(env, path) else { return };
+    region.advise_huge();
+    for piece in (0..region.as_slice().len()).step_by(HUGE_PAGE) {
+        // Whoever reads what cannot be read is told.
+        if is_over() || region.populate(piece, HUGE_PAGE).is_err() {
+            return;
         }
     }
 }
@@ -164,10 +166,10 @@ mod tests {
         let pages = || (0..bytes.len()).step_by(rustix::param::page_size());
         let resident = || pages().filter(|at| region.is_resident(*at, 1) == Some(true)).count();
         let before = resident();
-        source.warm_up(&env, &path, &|| true);
-        source.warm_up(&env, &dir.path().join("gone"), &|| false);
+        warm_up(&env, &path, &|| true);
+        warm_up(&env, &dir.path().join("gone"), &|| false);
         assert_eq!(resident(), before);
-        source.warm_up(&env, &path, &|| false);
+        warm_up(&env, &path, &|| false);
         assert_eq!(resident(), pages().count());
         assert_eq!(region.as_slice(), bytes);
     }
