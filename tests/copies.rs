@@ -844,6 +844,10 @@ fn child() {
     let db = Db::open(path, &child_options()).unwrap();
     let writers = Writers::new(2);
     writers.during(&db, || {
+        // A thread may not have begun yet where many others run.
+        while writers.done().contains(&0) {
+            thread::yield_now();
+        }
         println!("\nready");
         io::stdout().flush().unwrap();
         let _ = io::stdin().read(&mut [0]);
