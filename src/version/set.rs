@@ -157,10 +157,8 @@ impl VersionSet {
     ///
     /// An edit of a family that was dropped meanwhile is `InvalidArgument`, and
     /// changes nothing. Every other failure is final: it is `Poisoned` with the
-    /// cause, now and from then on.
-    ///
-    /// # Panics
-    /// If the edit breaks the tree: a bug of the job that made it.
+    /// cause, now and from then on. So is an edit that breaks the tree: a table of
+    /// which a job read held other keys than it states.
     pub(crate) fn log_and_apply(
         &mut self,
         mut edit: VersionEdit,
@@ -168,7 +166,11 @@ impl VersionSet {
         if let Some(cause) = &self.failed {
             return Err(Error::Poisoned(Arc::clone(cause)));
         }
-        let (mut state, changed) = self.next_state(&edit)?;
+        let (mut state, changed) = match self.next_state(&edit) {
+            Ok(next) => next,
+            Err(dropped @ Error::InvalidArgument(_)) => return Err(dropped),
+            Err(cause) => return Err(self.fail(cause)),
+        };
         edit.next_file_number = Some(self.peek_file_number());
         let manifest = self.manifest_number;
         match self.persist(&edit, &state) {
@@ -177,12 +179,14 @@ impl VersionSet {
                 self.state = state;
                 Ok(changed)
             }
-            Err(cause) => {
-                let cause = Arc::new(cause);
-                self.failed = Some(Arc::clone(&cause));
-                Err(Error::Poisoned(cause))
-            }
+            Err(cause) => Err(self.fail(cause)),
         }
+    }
+
+    fn fail(&mut self, cause: Error) -> Error {
+        let cause = Arc::new(cause);
+        self.failed = Some(Arc::clone(&cause));
+        Error::Poisoned(cause)
     }
 
     /// The state after `edit`, and the versions that it changes.
@@ -211,9 +215,10 @@ impl VersionSet {
             }
             state.drop_families(edit)
         };
-        if let Err(what) = build() {
-            panic!("a job's edit breaks the tree: {what}");
-        }
+        build().map_err(|what| {
+            let what = format!("a job's edit breaks the tree: {what}");
+            Error::corruption(self.names.dir(), 0, what)
+        })?;
         Ok((state, changed))
     }
 

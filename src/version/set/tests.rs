@@ -306,11 +306,19 @@ fn a_manifest_that_makes_no_sense_is_corruption() {
 }
 
 #[test]
-#[should_panic(expected = "breaks the tree")]
-fn a_job_that_deletes_what_is_not_there_is_a_bug() {
-    let mut set = create(&TestEnv::default());
-    let part = FamilyEdit { deleted: vec![(1, 99)], ..FamilyEdit::new(0) };
-    let _ = set.log_and_apply(of_family(part));
+fn an_edit_that_breaks_the_tree_is_damage_and_final() {
+    let env = TestEnv::default();
+    let mut set = create(&env);
+    let broken = || FamilyEdit { deleted: vec![(1, 99)], ..FamilyEdit::new(0) };
+    for edit in [broken(), FamilyEdit::new(0)] {
+        let Err(Error::Poisoned(cause)) = set.log_and_apply(of_family(edit)) else {
+            panic!("nothing is applied from then on");
+        };
+        assert_eq!(cause.kind(), ErrorKind::Corruption);
+        assert!(cause.to_string().contains("breaks the tree"), "{cause}");
+    }
+    drop(set);
+    recover(&env).unwrap();
 }
 
 #[test]
