@@ -57,7 +57,7 @@ impl Unloaded {
         let bytes = unloaded.bytes;
         let verify = options.verify_checksums;
         if bytes < LATER_BYTES_MIN || verify == VerifyChecksums::EveryRead {
-            unloaded.on_each(0, |table| table.upgrade().map_or(Ok(()), |table| table.load()))?;
+            unloaded.on_each(0, load)?;
             if !options.warm_up {
                 unloaded.tables.clear();
             }
@@ -89,6 +89,11 @@ impl Unloaded {
     fn each(&self, act: impl Fn(&Table)) {
         self.tables.iter().filter_map(Weak::upgrade).for_each(|table| act(&table));
     }
+}
+
+/// Loads a table that is still there.
+fn load(table: &Weak<Table>) -> Result<()> {
+    table.upgrade().map_or(Ok(()), |table| table.load())
 }
 
 /// Takes back what is still promised, however the thread ends.
@@ -124,7 +129,9 @@ impl Loader {
             let is_over = || stop.load(Ordering::Relaxed);
             // Each use of a damaged table meets the error again.
             let _ = promised.0.on_each(1, |table| {
-                let _ = table.upgrade().filter(|_| !is_over()).map(|table| table.load());
+                if !is_over() {
+                    let _ = load(table);
+                }
                 Ok(())
             });
             if let Some(env) = &promised.0.warm_up {
